@@ -1,0 +1,3 @@
+"""nnU-Net searches this folder (variable nnUNet_extTrainer); the trainers live in nnunet_partial.trainers."""
+
+from nnunet_partial.trainers import nnUNetTrainerMarginal, nnUNetTrainerMarginalExclusion, nnUNetTrainerNaive

@@ -1,0 +1,85 @@
+"""Marginal loss: an unannotated organ is part of a merged background (Shi et al. 2021, eq. 4-6)."""
+
+from torch import Tensor, nn
+
+from nnunet_partial.losses.candidates import CandidateProbabilities, candidate_probabilities, merged_label_dice_sums
+from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid, mean_over_voxels
+from nnunet_partial.targets import PartialTarget
+
+SMOOTH = 1e-5  # nnU-Net's
+
+
+def marginal_cross_entropy(logits: Tensor, target: PartialTarget) -> Tensor:
+    """Negative log of the probability mass on the candidate classes, mean over voxels.
+
+    Equals cross entropy where every voxel has one candidate, and is zero where every class is one.
+
+    Args:
+        logits: Network output before softmax.
+        target: Label map, candidate tables and annotated ids of the batch.
+    Shape:
+        logits (B, C, *S); target.labels (B, 1, *S); target.tables (B, L, C); returns a scalar (nats).
+    Raises:
+        ValueError: C or the spatial shape differs between logits and target.
+    Source: Shi et al. 2021, eq. (4)-(5); log-sum-exp in float32 in place of a summed softmax.
+    """
+    return _cross_entropy(candidate_probabilities(logits, target))
+
+
+def marginal_dice_loss(
+    logits: Tensor, target: PartialTarget, *, batch_dice: bool = False, ddp: bool = False, smooth: float = SMOOTH
+) -> Tensor:
+    """One minus the soft Dice of the merged labels, mean over the label ids that were looked for.
+
+    For a fully annotated batch this is 1 + nnU-Net's MemoryEfficientSoftDiceLoss (which returns minus the Dice).
+
+    Args:
+        logits: Network output before softmax.
+        target: Label map, candidate tables and annotated ids of the batch.
+        batch_dice: Add intersections and volumes of a label id over the batch before dividing, as nnU-Net's option.
+        ddp: Add them over all processes too.
+        smooth: Added to numerator and denominator, as in nnU-Net.
+    Shape:
+        logits (B, C, *S); target.labels (B, 1, *S); returns a scalar in [0, 1].
+    Raises:
+        ValueError: C or the spatial shape differs between logits and target.
+    Source: Shi et al. 2021, eq. (6), without the term of the merged background.
+    """
+    return _dice(candidate_probabilities(logits, target), batch_dice, ddp, smooth)
+
+
+class MarginalLoss(nn.Module):
+    """Marginal cross entropy + marginal Dice, weighted 1 : 1 as in nnU-Net.
+
+    Args:
+        batch_dice: See `marginal_dice_loss`.
+        ddp: See `marginal_dice_loss`.
+        weight_ce: Weight of the cross entropy.
+        weight_dice: Weight of the Dice loss.
+    """
+
+    def __init__(self, *, batch_dice: bool = False, ddp: bool = False, weight_ce: float = 1.0, weight_dice: float = 1.0):
+        super().__init__()
+        self.batch_dice, self.ddp = batch_dice, ddp
+        self.weight_ce, self.weight_dice = weight_ce, weight_dice
+
+    def forward(self, logits: Tensor, target: PartialTarget) -> Tensor:
+        """The weighted sum of both terms, a scalar."""
+        return self.of(candidate_probabilities(logits, target))
+
+    def of(self, voxels: CandidateProbabilities) -> Tensor:
+        """The same on probabilities that were already split by candidate set."""
+        dice = _dice(voxels, self.batch_dice, self.ddp, SMOOTH)
+        return self.weight_ce * _cross_entropy(voxels) + self.weight_dice * dice
+
+
+def _cross_entropy(voxels: CandidateProbabilities) -> Tensor:
+    return mean_over_voxels(-voxels.log_marginal, voxels.counted)
+
+
+def _dice(voxels: CandidateProbabilities, batch_dice: bool, ddp: bool, smooth: float) -> Tensor:
+    annotated = voxels.target.annotated[:, 1:].to(voxels.counted)
+    sums = (term[:, 1:] for term in merged_label_dice_sums(voxels))
+    intersection, predicted, reference, annotated = add_over_batch(*sums, annotated, batch_dice=batch_dice, ddp=ddp)
+    dice = (2 * intersection + smooth) / (predicted + reference + smooth).clamp_min(1e-8)
+    return mean_of_valid(1 - dice, annotated > 0)

@@ -1,0 +1,94 @@
+"""The `partial` block of nnU-Net's plans: how long to train, on what, and with which weights."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nnunet_partial.labels.annotation import validation_faults
+from nnunet_partial.labels.space import near_miss
+
+SETTINGS_KEY = "partial"
+
+
+class TrainingSettings(BaseModel):
+    """What a trainer reads from plans["partial"]; every default is nnU-Net's own or the paper's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_epochs: int = Field(1000, ge=1, description="Epochs in all (nnU-Net: 1000)")
+    num_iterations_per_epoch: int = Field(250, ge=1, description="Training batches an epoch (nnU-Net: 250)")
+    num_val_iterations_per_epoch: int = Field(50, ge=1, description="Validation batches an epoch (nnU-Net: 50)")
+    initial_lr: float = Field(1e-2, gt=0, description="Learning rate at epoch 0, falling polynomially (nnU-Net: 0.01)")
+    save_every: int = Field(10, ge=1, description="Epochs between checkpoints that `--c` resumes from (nnU-Net: 50)")
+    oversample_foreground_percent: float = Field(
+        0.33, ge=0, le=1, description="Share of patches centred on an organ (nnU-Net, paper: 0.33)"
+    )
+    stage_one_epochs: int = Field(
+        0,
+        ge=0,
+        description="First epochs on fully annotated cases alone (Shi et al. 2021: 120 of 200); 0 = all cases from the start",
+    )
+    sampling: Literal["uniform", "sqrt", "proportional"] = Field(
+        "uniform",
+        description="How often a source is seen: uniform = all sources alike (Shi et al. 2021), sqrt = by the root of their "
+        "number of cases (MultiTalent), proportional = every case alike (nnU-Net)",
+    )
+    weight_marginal: float = Field(1.0, ge=0, description="Weight of the marginal loss")
+    weight_exclusion: float = Field(2.0, ge=0, description="Weight of the exclusion loss (Shi et al. 2021, table 5: 1 : 2)")
+    mirroring: Literal["auto", "all", "none"] = Field(
+        "auto",
+        description="Mirrored axes in augmentation and at test time: auto = all, but not left-right where classes come in "
+        "left/right pairs",
+    )
+
+    @classmethod
+    def from_plans(cls, plans: dict[str, Any]) -> "TrainingSettings":
+        """The settings of a plans file; without the block, the defaults.
+
+        Raises:
+            ValueError: a setting that does not exist, or a value that it does not take; all faults are listed.
+        """
+        return cls.from_block(plans.get(SETTINGS_KEY, {}), where=f"plans['{SETTINGS_KEY}']")
+
+    @classmethod
+    def from_block(cls, block: dict[str, Any], *, where: str) -> "TrainingSettings":
+        """Check a block of settings; `where` says in the error whose it is."""
+        faults = [
+            f"{where}: there is no setting '{name}'{near_miss(name, cls.model_fields)}"
+            for name in block
+            if name not in cls.model_fields
+        ]
+        try:
+            settings = cls(**{name: value for name, value in block.items() if name in cls.model_fields})
+        except ValidationError as error:
+            faults += [f"{where}: {fault}" for fault in validation_faults(error)]
+        if faults:
+            raise ValueError("\n".join(faults))
+        return settings
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["num_epochs=2", "sampling=sqrt"]` -> `{"num_epochs": 2, "sampling": "sqrt"}`.
+
+    Raises:
+        ValueError: something that is not name=value.
+    """
+    block = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set takes name=value, for example num_epochs=200; got '{assignment}'")
+        try:
+            block[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            block[name.strip()] = value
+    return block
+
+
+def describe_settings() -> str:
+    """One line a setting, for `--help` and the docs."""
+    return "\n".join(
+        f"  {name:<30} {field.default!s:<9} {field.description}" for name, field in TrainingSettings.model_fields.items()
+    )
