@@ -56,5 +56,5 @@ def count_labels(labels: np.ndarray) -> dict[int, int]:
         raise ValueError(f"the label map holds negative ids (down to {smallest})")
     if largest >= _TABLE_LIMIT:
         raise ValueError(f"the label map holds ids up to {largest}, which cannot be label ids (is it an image?)")
-    counts = np.bincount(labels.ravel())  # np.unique sorts and takes 7 times as long
+    counts = np.bincount(labels.ravel(order="K"))  # np.unique takes 7 times as long, and so does a copy into another order
     return {int(number): int(counts[number]) for number in np.flatnonzero(counts)}

@@ -1,0 +1,195 @@
+"""One case from its original files to imagesTr and labelsTr, and what the manifest says about it."""
+
+import os
+import shutil
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from nnunet_partial.dataset_conversion.anatomy import anatomy_notes, flip_notes
+from nnunet_partial.dataset_conversion.dicom import read_series
+from nnunet_partial.dataset_conversion.kidney_sides import split_kidneys
+from nnunet_partial.dataset_conversion.label_plan import LabelPlan
+from nnunet_partial.dataset_conversion.listing import LabelGrid, SourceCase
+from nnunet_partial.dataset_conversion.nifti import image_header, label_header, linkable_header, write_nifti
+from nnunet_partial.dataset_conversion.volume import (
+    AXES,
+    Volume,
+    bounding_box,
+    has_identity_affine,
+    read_labels,
+    read_nifti,
+    same_grid,
+    to_ras,
+    with_square_axes,
+)
+from nnunet_partial.labels import CaseRecord, count_labels, remap_labels, replacing
+
+FILE_ENDING = ".nii.gz"
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, nib.filebasedimages.ImageFileError)
+"""What readers raise for files that are broken or not what their name says."""
+
+_SKEW_WORTH_SAYING_DEGREES = 0.1
+
+
+@dataclass(frozen=True)
+class CaseJob:
+    """Everything needed to convert one case; small, because it travels to a worker.
+
+    Attributes:
+        identifier: nnU-Net's name of the case.
+        source_name: Name of the source in the pool, which is also the name of its protocol.
+        root: The source's folder.
+        case: The original files.
+        plan: How its labels are rewritten.
+        label_grid: How its label array lies on its image array.
+        axes: Where the axes of its image must run, where the source is known to have one orientation.
+        is_ct: Whether intensities are HU.
+        dataset_folder: Where the result goes.
+        copy: Copy image files that can stay as they are, in place of linking them.
+    """
+
+    identifier: str
+    source_name: str
+    root: Path
+    case: SourceCase
+    plan: LabelPlan
+    label_grid: LabelGrid
+    axes: str | None
+    is_ct: bool
+    dataset_folder: Path
+    copy: bool
+
+    @property
+    def image_file(self) -> Path:
+        """Where the image goes."""
+        return self.dataset_folder / "imagesTr" / f"{self.identifier}_0000{FILE_ENDING}"
+
+    @property
+    def label_file(self) -> Path:
+        """Where the label map goes."""
+        return self.dataset_folder / "labelsTr" / f"{self.identifier}{FILE_ENDING}"
+
+
+def convert_case(job: CaseJob) -> CaseRecord:
+    """Read, check and write one case.
+
+    Raises:
+        One of UNREADABLE, with a sentence that lacks only the case: the boundary adds it.
+    """
+    original = read_series(job.case.image) if job.case.image.is_dir() else read_nifti(job.case.image)
+    _check_image(original, job.axes)
+    labels, notes = _labels_in_ras(job, original)
+    if job.label_grid is LabelGrid.ARRAYS_FLIPPED_Y and job.is_ct:
+        notes += flip_notes(labels, to_ras(original))
+    labels, kidney_notes = _with_our_ids(job.plan, labels, to_ras(original))
+    image, header, image_notes = _place_image(job, original)
+    write_nifti(labels, label_header(header, labels.dtype), job.label_file)
+    notes += [*image_notes, *kidney_notes, *anatomy_notes(labels, image, job.plan.protocol, is_ct=job.is_ct)]
+    counts = _count(labels)
+    return CaseRecord(
+        identifier=job.identifier,
+        source=job.source_name,
+        protocol=job.source_name,
+        image_files=(job.case.image.relative_to(job.root).as_posix(),),
+        label_files=(job.case.label.relative_to(job.root).as_posix(),),
+        label_counts=counts,
+        absent=tuple(name for number, classes in job.plan.protocol.labels.items() if number not in counts for name in classes),
+        notes=tuple(notes),
+    )
+
+
+def _check_image(image: Volume, axes: str | None) -> None:
+    if axes is not None and image.axcodes != axes:
+        raise ValueError(
+            f"by its header the axes run along {image.axcodes}; this source's run along {axes}; download the file again"
+        )
+    if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
+        raise ValueError("the image holds NaN or infinite values, which nnU-Net refuses; replace them (by air, -1024 HU, in CT)")
+
+
+def _labels_in_ras(job: CaseJob, image: Volume) -> tuple[np.ndarray, list[str]]:
+    """The label array as it lies on the image, both in RAS."""
+    labels = read_labels(job.case.label)
+    if job.label_grid is LabelGrid.HEADERS:
+        image, labels = to_ras(image), to_ras(labels)
+    if labels.array.shape != image.array.shape:
+        raise ValueError(f"the image has shape {image.array.shape}, the label map {labels.array.shape}; they must be the same")
+    if job.label_grid is LabelGrid.ARRAYS_FLIPPED_Y:
+        return to_ras(Volume(labels.array[:, ::-1], image.affine)).array, []
+    if same_grid(image, labels):
+        return to_ras(Volume(labels.array, image.affine)).array, []
+    if job.label_grid is LabelGrid.ARRAYS:
+        return to_ras(Volume(labels.array, image.affine)).array, [
+            "the label's header differs from the image's; the arrays were taken to match"
+        ]
+    raise ValueError(
+        f"image and label map lie at different places (in {AXES}, affine {_in_words(image)} against {_in_words(labels)}); "
+        "mend the header that is wrong"
+    )
+
+
+def _with_our_ids(plan: LabelPlan, labels: np.ndarray, image: Volume) -> tuple[np.ndarray, list[str]]:
+    """The label map with our ids; unknown ids are refused before anything is derived from them."""
+    if not plan.right_ids:
+        return _remap(labels, plan.mapping), []
+    labels, notes = split_kidneys(_remap(labels, {number: number for number in plan.source_ids}), image, plan.right_ids)
+    return _remap(labels, plan.mapping), notes
+
+
+def _remap(labels: np.ndarray, mapping: dict[int, int]) -> np.ndarray:
+    """`remap_labels`, reading only the box that holds anything: organs fill a tenth of a scan."""
+    box = bounding_box(labels != 0)
+    part = remap_labels(np.ascontiguousarray(labels[box]), mapping)
+    remapped = np.zeros(labels.shape, dtype=part.dtype, order="F")
+    remapped[box] = part
+    return remapped
+
+
+def _count(labels: np.ndarray) -> dict[int, int]:
+    """`count_labels`, reading only the box that holds anything."""
+    part = labels[bounding_box(labels != 0)]
+    counts = count_labels(np.ascontiguousarray(part))
+    background = counts.get(0, 0) + labels.size - part.size
+    return {**({0: background} if background else {}), **{number: count for number, count in counts.items() if number != 0}}
+
+
+def _place_image(job: CaseJob, original: Volume) -> tuple[Volume, nib.Nifti1Header, list[str]]:
+    """Link the image if it can stay as it is, else write it in RAS; returns it with its header and notes."""
+    notes = []
+    if job.is_ct and has_identity_affine(original):
+        notes.append(
+            "the header has an identity affine: spacing and orientation are lost; taken as 1 mm, axes as the header says"
+        )
+    if job.case.image.is_file():
+        header = linkable_header(job.case.image, original)
+        if header is not None:
+            _link(job.case.image, job.image_file, copy=job.copy)
+            return original, header, notes
+    image, skew_degrees = with_square_axes(to_ras(original))
+    if skew_degrees > _SKEW_WORTH_SAYING_DEGREES:
+        notes.append(f"the image's axes are {skew_degrees:.2f} degrees off a right angle; written with the nearest rotation")
+    header = image_header(image)
+    write_nifti(image.array, header, job.image_file)
+    return image, header, notes
+
+
+def _link(original: Path, path: Path, *, copy: bool) -> None:
+    """Hard link, which survives a move of the original; a symbolic link or a copy where the file system has no such links."""
+    original = original.resolve()
+    for place in (shutil.copyfile,) if copy else (os.link, os.symlink, shutil.copyfile):
+        with replacing(path) as temporary:
+            try:
+                place(original, temporary)
+            except OSError:
+                if place is shutil.copyfile:
+                    raise
+                continue
+        return
+
+
+def _in_words(volume: Volume) -> str:
+    return np.array2string(volume.affine[:3], precision=2, suppress_small=True, separator=",").replace("\n", "")

@@ -1,0 +1,124 @@
+"""What a source module offers, and how it finds the files that belong together."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from nnunet_partial.labels import LabelError
+
+
+class ConversionError(LabelError):
+    """What is wrong with a pool or with its files; `faults` lists everything that was found."""
+
+
+class LabelGrid(Enum):
+    """How a label array lies on the image array of its case."""
+
+    HEADERS = "the affines of both files say so; they must agree"
+    ARRAYS = "voxel by voxel, whatever the headers say"
+    ARRAYS_FLIPPED_Y = "voxel by voxel after a flip of the second axis"
+
+
+@dataclass(frozen=True)
+class SourceLabel:
+    """What one label id of a source means.
+
+    Attributes:
+        classes: The class it is drawn for; several where the annotator did not tell them apart.
+        tumor: The tumor class, where the id marks a tumor inside that organ.
+    """
+
+    classes: tuple[str, ...]
+    tumor: str | None = None
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """One labelled case: `name` is its original number or name, `image` a file or the folder of a DICOM series."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+@dataclass
+class Listing:
+    """The labelled cases of a source in numeric order, what was left out and why, and what is wrong."""
+
+    cases: list[SourceCase] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public dataset the converter can read.
+
+    Attributes:
+        key: Its name in a pool file.
+        layout: The files it expects below the path, for help and error messages.
+        list_cases: Finds the cases below the path.
+        labels: The label table; takes the path, because the Decathlon says its labels in a file.
+        licence: The licence, as stated by whom.
+        default_name: Name of the dataset in the short form of the command.
+        channel_names: nnU-Net's channel names.
+        label_grid: How label arrays lie on image arrays.
+        axes: Where the axes of every image of this source run, where that is known; other headers are wrong and refused.
+        scans: The collection the scans belong to; two sources of one collection would put a scan into training and validation.
+    """
+
+    key: str
+    layout: str
+    list_cases: Callable[[Path], Listing]
+    labels: Callable[[Path], dict[int, SourceLabel]]
+    licence: Callable[[Path], str]
+    default_name: Callable[[Path], str]
+    channel_names: Callable[[Path], dict[str, str]] = lambda _: {"0": "CT"}
+    label_grid: LabelGrid = LabelGrid.HEADERS
+    axes: str | None = None
+    scans: Callable[[Path], str] = str
+
+
+def visible_files(root: Path, pattern: str) -> list[Path]:
+    """Files below `root` that match a glob, without AppleDouble (`._x`), hidden and `_` files or folders (`__MACOSX`)."""
+    return [
+        path
+        for path in sorted(root.glob(pattern))
+        if not any(part.startswith((".", "_")) for part in path.relative_to(root).parts) and path.is_file()
+    ]
+
+
+def by_number(paths: Iterable[Path], pattern: str, listing: Listing) -> dict[int, Path]:
+    """Those paths whose name matches, by the number in the pattern's group: string order pairs volume-10 with segmentation-2.
+
+    A number that occurs twice is a fault of the listing.
+    """
+    found: dict[int, Path] = {}
+    for path in paths:
+        match = re.fullmatch(pattern, path.name)
+        if match is None:
+            continue
+        number = int(match[1])
+        if number in found:
+            listing.faults.append(f"number {number} occurs twice: '{found[number]}' and '{path}'; keep one")
+        found.setdefault(number, path)
+    return found
+
+
+def pair(images: Mapping, labels: Mapping, name: Callable[..., str], listing: Listing, *, root: Path) -> Listing:
+    """Add the cases that have both an image and a label; what has only one of them is skipped with its reason."""
+    for key in sorted(set(images) | set(labels), key=lambda key: natural_key(str(key))):
+        if key not in labels:
+            listing.skipped.append((str(images[key].relative_to(root)), "no label belongs to it"))
+        elif key not in images:
+            listing.skipped.append((str(labels[key].relative_to(root)), "no image belongs to it"))
+        else:
+            listing.cases.append(SourceCase(name(key), images[key], labels[key]))
+    return listing
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sort key by which spleen_2 comes before spleen_10."""
+    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", text)]

@@ -1,0 +1,93 @@
+"""Medical Segmentation Decathlon: ten tasks in one layout; those with one 3D channel are read.
+
+Licence: from each task's dataset.json (CC BY-SA 4.0 in all public tasks).
+From: http://medicaldecathlon.com
+Layout: `TaskXX_Name/{imagesTr,labelsTr}/<name>.nii.gz` and `dataset.json`; the path is the task's folder.
+Annotated: what dataset.json lists under `labels`. Names become ours by `SOURCE_LABELS`; others are put in lower case with
+underscores.
+Known to be wrong: AppleDouble files (`._x`) among the images; Task01 and Task05 have several channels in 4D and are refused;
+Task03 holds the scans of LiTS. Tumors belong to their organ (policy `tumor`), but where a task draws only the tumor (Task06,
+Task08, Task10) it is a class of its own, because nobody looked for the organ.
+"""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.dataset_conversion.listing import ConversionError, Listing, Source, SourceLabel, pair, visible_files
+
+# (task, label) as dataset.json has them, in lower case
+SOURCE_LABELS = {
+    ("heart", "left atrium"): SourceLabel(("left_atrium",)),
+    ("liver", "liver"): SourceLabel(("liver",)),
+    ("liver", "cancer"): SourceLabel(("liver",), tumor="liver_tumor"),
+    ("liver", "tumour"): SourceLabel(("liver",), tumor="liver_tumor"),
+    ("hippocampus", "anterior"): SourceLabel(("hippocampus_anterior",)),
+    ("hippocampus", "posterior"): SourceLabel(("hippocampus_posterior",)),
+    ("lung", "cancer"): SourceLabel(("lung_tumor",)),
+    ("lung", "tumour"): SourceLabel(("lung_tumor",)),
+    ("pancreas", "pancreas"): SourceLabel(("pancreas",)),
+    ("pancreas", "cancer"): SourceLabel(("pancreas",), tumor="pancreas_tumor"),
+    ("hepaticvessel", "vessel"): SourceLabel(("hepatic_vessel",)),
+    ("hepaticvessel", "tumour"): SourceLabel(("liver_tumor",)),
+    ("spleen", "spleen"): SourceLabel(("spleen",)),
+    ("colon", "colon cancer primaries"): SourceLabel(("colon_tumor",)),
+}
+
+
+@cache
+def _dataset_json(root: Path) -> dict[str, Any]:
+    file = root / "dataset.json"
+    if not file.is_file():
+        raise ConversionError(f"'{file}' is missing; the path must be one task's folder, such as .../Task09_Spleen")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        channels = content["modality"]
+        content["labels"] = {int(number): name for number, name in content["labels"].items()}
+    except (KeyError, ValueError, AttributeError) as error:
+        raise ConversionError(
+            f"'{file}' is not a Decathlon dataset.json with 'labels' (id: name) and 'modality': {error!r}"
+        ) from None
+    if len(channels) != 1:
+        raise ConversionError(
+            f"'{file}': the task has {len(channels)} channels ({', '.join(channels.values())}); only one is supported"
+        )
+    return content
+
+
+def task_name(root: Path) -> str:
+    """The task without its number: 'Spleen'."""
+    return re.sub(r"^Task\d+_", "", root.name)
+
+
+def labels(root: Path) -> dict[int, SourceLabel]:
+    """The label table, from dataset.json."""
+    task = task_name(root).lower()
+    names = {number: name.lower().strip() for number, name in _dataset_json(root)["labels"].items() if number != 0}
+    return {
+        number: SOURCE_LABELS.get((task, name), SourceLabel((re.sub(r"[^a-z0-9]+", "_", name).strip("_"),)))
+        for number, name in names.items()
+    }
+
+
+def list_cases(root: Path) -> Listing:
+    """Pair imagesTr and labelsTr by file name."""
+    files = [
+        {path.name.removesuffix(".nii.gz"): path for path in visible_files(root, f"{kind}/*.nii.gz")}
+        for kind in ("imagesTr", "labelsTr")
+    ]
+    return pair(*files, str, Listing(), root=root)
+
+
+SOURCE = Source(
+    key="msd",
+    layout="imagesTr/<name>.nii.gz, labelsTr/<name>.nii.gz and dataset.json, the path being one task's folder",
+    list_cases=list_cases,
+    labels=labels,
+    licence=lambda root: f"{_dataset_json(root).get('licence', 'not stated')}, as stated by its dataset.json",
+    default_name=lambda root: f"MSD_{task_name(root)}",
+    scans=lambda root: "LiTS" if task_name(root).lower() == "liver" else str(root),
+    channel_names=lambda root: {"0": _dataset_json(root)["modality"]["0"]},
+)

@@ -1,0 +1,125 @@
+"""Voxels with a place in the patient: reading NIfTI, bringing arrays to RAS, comparing grids."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel import orientations
+
+AXES = "RAS"
+"""The one orientation of a converted dataset: array axes (x fastest) run to the patient's Right, Anterior, Superior."""
+
+_MAX_GRID_GAP_VOXELS = 0.1
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An array in (x, y, z) order as it is stored, and what turns it into intensities in the patient.
+
+    Attributes:
+        array: Stored values.
+        affine: Array index -> mm, in nibabel's RAS+ world.
+        slope: With `inter`, stored value -> intensity.
+        inter: See slope.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    slope: float = 1.0
+    inter: float = 0.0
+
+    @property
+    def axcodes(self) -> str:
+        """Where the array axes run, such as 'LAS'."""
+        return "".join(code or "?" for code in nib.aff2axcodes(self.affine))
+
+    def intensities(self, select: object = ...) -> np.ndarray:
+        """Intensities of a part of the volume, in float32."""
+        return self.array[select].astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)
+
+
+def read_nifti(path: Path) -> Volume:
+    """Read a 3D NIfTI file without touching its stored values.
+
+    Raises:
+        ValueError: it is not a 3D volume of plain numbers.
+    """
+    image = nib.load(path)
+    if image.ndim != 3:
+        raise ValueError(
+            f"expected a 3D volume, '{path.name}' has shape {image.shape}; several phases in one file must be taken apart first"
+        )
+    if image.get_data_dtype().kind not in "iuf":
+        raise ValueError(f"'{path.name}' has voxels of type {image.get_data_dtype()}; expected plain numbers")
+    proxy = image.dataobj
+    volume = Volume(np.asanyarray(proxy.get_unscaled()), image.affine, float(proxy.slope), float(proxy.inter))
+    if not np.isfinite(volume.affine).all() or abs(np.linalg.det(volume.affine)) < 1e-9:
+        raise ValueError(f"'{path.name}' has an affine that is no place in space: {volume.affine.tolist()}")
+    return volume
+
+
+def read_labels(path: Path) -> Volume:
+    """Read a 3D label map; a scale factor in its header is applied."""
+    volume = read_nifti(path)
+    if (volume.slope, volume.inter) == (1.0, 0.0):
+        return volume
+    return replace(volume, array=volume.array * volume.slope + volume.inter, slope=1.0, inter=0.0)
+
+
+def from_itk(image: sitk.Image) -> Volume:
+    """An ITK image as a volume: axes in (x, y, z) order, LPS world turned into RAS."""
+    return Volume(sitk.GetArrayFromImage(image).transpose(2, 1, 0), itk_affine(image))
+
+
+def itk_affine(image: "sitk.Image | sitk.ImageFileReader") -> np.ndarray:
+    """Index -> mm in the RAS+ world, of an image or of a reader that has read the header."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return _LPS_TO_RAS @ affine
+
+
+def to_ras(volume: Volume) -> Volume:
+    """Axes exchanged and reversed until they run along RAS; no voxel changes its value or its place."""
+    turn = orientations.io_orientation(volume.affine)
+    affine = volume.affine @ orientations.inv_ornt_aff(turn, volume.array.shape)
+    return replace(volume, array=orientations.apply_orientation(volume.array, turn), affine=affine)
+
+
+def with_square_axes(volume: Volume) -> tuple[Volume, float]:
+    """The volume with the nearest rotation in place of axes that are not perpendicular, and by how many degrees they were not.
+
+    ITK, with which nnU-Net reads, refuses other files.
+    """
+    spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    cosines = volume.affine[:3, :3] / spacing
+    skew_degrees = float(np.degrees(np.arcsin(np.clip(np.abs(cosines.T @ cosines - np.eye(3)).max(), 0, 1))))
+    left, _, right = np.linalg.svd(cosines)
+    affine = volume.affine.copy()
+    affine[:3, :3] = (left @ right) * spacing
+    return replace(volume, affine=affine), skew_degrees
+
+
+def same_grid(first: Volume, second: Volume) -> bool:
+    """Whether two volumes of one shape put their corner voxels at the same places, to a tenth of a voxel."""
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in first.array.shape])).reshape(3, -1)
+    corners = np.vstack([corners, np.ones(corners.shape[1])])
+    gaps_mm = np.abs((first.affine - second.affine) @ corners)[:3].max()
+    return gaps_mm <= _MAX_GRID_GAP_VOXELS * np.linalg.norm(first.affine[:3, :3], axis=0).min()
+
+
+def has_identity_affine(volume: Volume) -> bool:
+    """Whether the header says nothing but 1 mm along every axis, which no scanner does."""
+    return bool(np.array_equal(volume.affine[:3, :3], np.eye(3)))
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """The smallest box that holds a mask; a box without voxels where the mask is empty."""
+    box = []
+    for axis in range(3):
+        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 0))
+    return tuple(box)

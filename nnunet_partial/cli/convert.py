@@ -1,0 +1,111 @@
+"""`nnunet_partial convert`: public, partly labelled datasets into one nnU-Net dataset."""
+
+import argparse
+
+from nnunet_partial.cli import help_formatter
+from nnunet_partial.paths import nnunet_folder
+
+DESCRIPTION = """\
+Pool public datasets, each of which labels only some of the organs, into one dataset below $nnUNet_raw,
+with a label manifest that says what was looked for in each case.
+"""
+
+EPILOG = """\
+a pool file says what is pooled (abdomen.yaml):
+
+  dataset: {id: 500, name: Abdomen}
+  classes: [liver, spleen, pancreas, kidney_left, kidney_right]     # their order gives the label ids 1, 2, ...
+  sources:
+    - {source: btcv, path: $DATA/BTCV}
+    - {source: lits, path: $DATA/LiTS, tumor: merge}
+    - {source: tcia_pancreas, path: $DATA/NIH}
+    - {source: msd, path: $DATA/Task09_Spleen}
+    - {source: kits19, path: ~/kits19}
+
+  paths may hold environment variables and ~, and are relative to the file
+  name:  prefix of the case identifiers (by default the source); needed where a source is used twice
+  tumor: merge     a tumor is part of its organ (default, as in Shi et al. 2021)
+         separate  it is a class of its own, such as liver_tumor, which classes must list
+         union     organ and tumor under one id that stands for both classes
+  sides: split     kidneys drawn without a side are told apart by connected component (default)
+         union     one id that stands for kidney_left and kidney_right
+
+sources and what they expect below the path:
+  btcv           img/img<NNNN>.nii.gz and label/label<NNNN>.nii.gz, in any folders
+  kits19         data/case_<NNNNN>/imaging.nii.gz and segmentation.nii.gz
+  lits           volume-<i>.nii and segmentation-<i>.nii, in any folders
+  msd            imagesTr, labelsTr and dataset.json of one Decathlon task
+  tcia_pancreas  PANCREAS_<NNNN>/<study>/<series>/*.dcm and label<NNNN>.nii.gz
+
+examples:
+  nnunet_partial convert abdomen.yaml --dry-run       say what would be done, and every fault of the file
+  nnunet_partial convert abdomen.yaml -np 8
+  nnunet_partial convert lits ~/LiTS -d 501           one source, all of its own classes
+  nnunet_partial convert msd ~/Task07_Pancreas -d 502 --tumor separate
+  nnunet_partial convert btcv ~/BTCV -d 503 --classes liver spleen pancreas
+
+A killed run goes on where it stopped: run the same command again.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add `convert` to the command."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="pool partly labelled downloads into one nnU-Net dataset",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=help_formatter(),
+    )
+    parser.add_argument("pool", metavar="POOL.yaml | SOURCE", help="a pool file, or a source for the short form")
+    parser.add_argument("path", nargs="?", metavar="PATH", help="short form: where the source lies")
+    parser.add_argument("-d", dest="dataset_id", type=int, metavar="ID", help="short form: dataset id, 1 to 999")
+    parser.add_argument("--name", help="short form: name of the dataset (default: the source's)")
+    parser.add_argument(
+        "--classes", nargs="+", metavar="CLASS", help="short form: classes in the order of their label ids (default: all)"
+    )
+    parser.add_argument(
+        "--tumor", choices=("merge", "separate", "union"), help="short form: what becomes of tumors (default: merge)"
+    )
+    parser.add_argument(
+        "--sides", choices=("split", "union"), help="short form: what becomes of kidneys without a side (default: split)"
+    )
+    parser.add_argument(
+        "-np", dest="num_processes", type=int, default=4, metavar="N", help="cases converted at the same time (default: 4)"
+    )
+    parser.add_argument(
+        "--copy",
+        action="store_true",
+        help="copy images that can stay as they are; by default they are linked (hard link, else symbolic link)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and say where the dataset lies."""
+    from nnunet_partial.dataset_conversion import SOURCES, convert_pool, describe_pool, load_pool, single_source_pool
+
+    short_form = {"path": args.path, "-d": args.dataset_id, "--name": args.name, "--classes": args.classes}
+    short_form.update({"--tumor": args.tumor, "--sides": args.sides})
+    if args.path is None and args.dataset_id is None and args.pool not in SOURCES:
+        given = [option for option, value in short_form.items() if value is not None]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} belong to the short form (SOURCE PATH -d ID); a pool file says these things itself"
+            )
+        pool = load_pool(args.pool)
+    else:
+        missing = [option for option in ("path", "-d") if short_form[option] is None]
+        if missing:
+            raise ValueError(f"the short form lacks {' and '.join(missing)}: nnunet_partial convert {args.pool} PATH -d ID")
+        pool = single_source_pool(
+            args.pool, args.path, args.dataset_id, name=args.name, classes=args.classes, tumor=args.tumor, sides=args.sides
+        )
+    output_root = nnunet_folder("nnUNet_raw")
+    if args.dry_run:
+        print(describe_pool(pool, output_root, copy=args.copy))
+        return 0
+    folder = convert_pool(pool, output_root, args.num_processes, copy=args.copy)
+    print(f"the dataset lies in {folder}\nnext: nnunet_partial plan -d {pool.dataset.id}")
+    return 0
