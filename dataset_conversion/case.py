@@ -3,6 +3,7 @@
 import os
 import shutil
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,15 +181,12 @@ def _place_image(job: CaseJob, original: Volume) -> tuple[Volume, nib.Nifti1Head
 def _link(original: Path, path: Path, *, copy: bool) -> None:
     """Hard link, which survives a move of the original; a symbolic link or a copy where the file system has no such links."""
     original = original.resolve()
-    for place in (shutil.copyfile,) if copy else (os.link, os.symlink, shutil.copyfile):
-        with replacing(path) as temporary:
-            try:
+    with replacing(path) as temporary:
+        for place in () if copy else (os.link, os.symlink):
+            with suppress(OSError):
                 place(original, temporary)
-            except OSError:
-                if place is shutil.copyfile:
-                    raise
-                continue
-        return
+                return
+        shutil.copyfile(original, temporary)
 
 
 def _in_words(volume: Volume) -> str:

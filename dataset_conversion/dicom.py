@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
+import SimpleITK
 
 from nnunet_partial.dataset_conversion.volume import Volume, from_itk
 
@@ -43,6 +43,6 @@ def read_series(folder: Path) -> Volume:
             f"slices of folder '{folder.name}' lie {steps_mm.min():.3f} to {steps_mm.max():.3f} mm apart: "
             "some are missing or doubled; download the series again"
         )
-    reader = sitk.ImageSeriesReader()
+    reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames([str(files[i]) for i in order])
     return from_itk(reader.Execute())

@@ -5,7 +5,7 @@ from pathlib import Path
 import imagecodecs
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 
 from nnunet_partial.dataset_conversion.volume import AXES, Volume, itk_affine
 from nnunet_partial.labels import replacing
@@ -59,7 +59,7 @@ def linkable_header(path: Path, volume: Volume) -> nib.Nifti1Header | None:
     header = nib.load(path).header
     if type(header) is not nib.Nifti1Header or header["magic"] != b"n+1":
         return None
-    reader = sitk.ImageFileReader()
+    reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()

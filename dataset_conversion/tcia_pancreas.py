@@ -6,8 +6,8 @@ Layout: `Pancreas-CT/PANCREAS_<NNNN>/<study>/<series>/*.dcm` (at most three fold
 `TCIA_pancreas_labels-02-05-2017/label<NNNN>.nii.gz`, both below the path.
 Annotated: pancreas.
 Known to be wrong: folders 0025 and 0070 are empty or withdrawn, so 80 pairs are usable of 82 labels; the label arrays are
-flipped in y against the series, and their headers do not say so (noted where the pancreas fits better without it); padding is -2048.
-Shapes are checked case by case, no list of bad cases is trusted.
+flipped in y against the series, and their headers do not say so (noted where the pancreas fits better without the flip); padding
+is -2048. Shapes are checked case by case, no list of bad cases is trusted.
 """
 
 from pathlib import Path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from nibabel import orientations
 
 AXES = "RAS"
@@ -69,12 +69,12 @@ def read_labels(path: Path) -> Volume:
     return replace(volume, array=volume.array * volume.slope + volume.inter, slope=1.0, inter=0.0)
 
 
-def from_itk(image: sitk.Image) -> Volume:
+def from_itk(image: SimpleITK.Image) -> Volume:
     """An ITK image as a volume: axes in (x, y, z) order, LPS world turned into RAS."""
-    return Volume(sitk.GetArrayFromImage(image).transpose(2, 1, 0), itk_affine(image))
+    return Volume(SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0), itk_affine(image))
 
 
-def itk_affine(image: "sitk.Image | sitk.ImageFileReader") -> np.ndarray:
+def itk_affine(image: "SimpleITK.Image | SimpleITK.ImageFileReader") -> np.ndarray:
     """Index -> mm in the RAS+ world, of an image or of a reader that has read the header."""
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())

@@ -243,6 +243,13 @@ def check_devices(probe: Probe, torch_version: str, *, has_nvidia_driver: bool) 
     return Finding(WARN, subject, message, "for a trial: nnunet_partial plan --tiny, and -device cpu for nnU-Net's commands")
 
 
+def resource_warnings() -> list[Finding]:
+    """What of memory and shared memory may end a long job; cheap enough to be looked at before each."""
+    setting = os.environ.get(WORKERS_VARIABLE)
+    findings = [check_workers(os.cpu_count() or 1, _memory_bytes(), setting), check_shared_memory(_shm_bytes())]
+    return [finding for finding in findings if finding.level != OK]
+
+
 def gather_facts() -> Facts:
     """Look at this machine; imports are tried in processes of their own, since a broken one may crash."""
     is_offered = str(TRAINER_FOLDER) in os.environ.get(TRAINER_VARIABLE, "").split(os.pathsep)
@@ -263,7 +270,7 @@ def gather_facts() -> Facts:
         has_nvidia_driver=shutil.which("nvidia-smi") is not None,
         num_cores=os.cpu_count() or 1,
         memory_bytes=_memory_bytes(),
-        shm_bytes=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
+        shm_bytes=_shm_bytes(),
         workers_setting=os.environ.get(WORKERS_VARIABLE),
     )
 
@@ -337,6 +344,10 @@ def _folder_facts(value: str | None) -> FolderFacts:
     return FolderFacts(
         path, is_folder=True, is_writable=os.access(path, os.W_OK | os.X_OK), free_bytes=shutil.disk_usage(path).free
     )
+
+
+def _shm_bytes() -> int | None:
+    return shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None
 
 
 def _memory_bytes() -> int:

@@ -9,7 +9,7 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
     nnUNetPlannerResEncM,
 )
 
-from nnunet_partial.training import SETTINGS_KEY, TrainingSettings
+from nnunet_partial.training.settings import SETTINGS_KEY, TrainingSettings
 
 
 class PartialBlock:
@@ -74,12 +74,15 @@ class PlannerShi2021(PartialBlock, ExperimentPlanner):
 
 
 class PlannerTiny(PartialBlock, ExperimentPlanner):
-    """A network that trains on a laptop's CPU in minutes: voxels of 5 mm or more, small patches, a quarter of the features."""
+    """A network that trains on a CPU in minutes: voxels of 5 mm or more, small patches, one convolution a stage, AdamW."""
 
     settings: ClassVar[dict[str, Any]] = {
         "num_epochs": 20,
-        "num_iterations_per_epoch": 25,
+        "num_iterations_per_epoch": 50,
         "num_val_iterations_per_epoch": 4,
+        "optimizer": "adamw",
+        "initial_lr": 3e-3,
+        "oversample_foreground_percent": 1.0,
         "save_every": 5,
     }
     finest_spacing_mm = (5.0, 5.0, 5.0)
@@ -88,8 +91,9 @@ class PlannerTiny(PartialBlock, ExperimentPlanner):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.UNet_base_num_features = 8
-        self.UNet_max_features_3d = 64
-        self.UNet_max_features_2d = 64
+        self.UNet_max_features_3d = self.UNet_max_features_2d = 64
+        self.UNet_blocks_per_stage_encoder = (1,) * len(self.UNet_blocks_per_stage_encoder)
+        self.UNet_blocks_per_stage_decoder = (1,) * len(self.UNet_blocks_per_stage_decoder)
 
 
 PLANNERS = {

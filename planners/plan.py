@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.planners.partial_planner import PLANNERS
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, plan_experiment_dataset
 
 from nnunet_partial.paths import nnunet_folder
+from nnunet_partial.planners.partial_planner import PLANNERS
 from nnunet_partial.training.settings import TrainingSettings
 
 WORKERS = "nnUNet_n_proc_DA"

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from nnunet_partial.labels import replacing, write_json
 
+IRRELEVANT = ("architecture", "batch_size", "batch_dice")  # of a configuration, to a preprocessed case
 PARTS = (".b2nd", "_seg.b2nd", ".pkl")
 
 
@@ -41,10 +42,13 @@ def preprocess_configuration(
         RuntimeError: a case that could not be preprocessed, with the host's error; the others are kept.
     """
     plans_file = preprocessed / f"{plans_name}.json"
-    manager = PlansManager(str(plans_file)).get_configuration(configuration)
+    plans = PlansManager(str(plans_file))
+    manager = plans.get_configuration(configuration)
     folder = preprocessed / manager.data_identifier
     dataset = get_filenames_of_train_images_and_targets(str(raw), json.loads((raw / "dataset.json").read_text()))
-    stamps = {key: _stamp(files, manager.configuration) for key, files in dataset.items()}
+    recipe = {key: value for key, value in manager.configuration.items() if key not in IRRELEVANT}
+    recipe |= {key: plans.plans[key] for key in ("transpose_forward", "foreground_intensity_properties_per_channel")}
+    stamps = {key: _stamp(files, recipe) for key, files in dataset.items()}
     stamps_file = folder.with_name(
         f".{folder.name}.preprocessed_with.json"
     )  # in the folder it would confuse nnU-Net's infer_dataset_class
@@ -101,11 +105,11 @@ def _preprocess_case(
     temporary.rmdir()
 
 
-def _stamp(files: dict[str, Any], configuration: dict[str, Any]) -> str:
-    """What a preprocessed case depends on: its files and the configuration it was made with."""
+def _stamp(files: dict[str, Any], recipe: dict[str, Any]) -> str:
+    """What a preprocessed case depends on: its files, and what of the plans it was made with."""
     states = [(path, Path(path).stat()) for path in [*files["images"], files["label"]]]
     facts = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
-    return hashlib.sha256(json.dumps([facts, configuration], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([facts, recipe], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _remove(path: Path) -> None:

@@ -3,19 +3,10 @@
 import os
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
-
-from nnunet_partial.labels import CaseRecord, DatasetRecord, LabelManifest, SourceRecord, write_json, write_manifest
+from phantom_dataset import set_nnunet_folders, write_small_dataset
 
 ROOT = Path(__file__).parents[1]
-CLASSES = ("liver", "kidney_left", "kidney_right")
-PROTOCOLS = {
-    "full": {1: ("liver",), 2: ("kidney_left",), 3: ("kidney_right",)},
-    "liver": {1: ("liver",)},
-    "kidney": {2: ("kidney_left", "kidney_right")},
-}
 
 
 @pytest.fixture(scope="session")
@@ -33,21 +24,6 @@ def nnunet_folders(tmp_path, monkeypatch) -> Path:
     return set_nnunet_folders(tmp_path, monkeypatch)
 
 
-def set_nnunet_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Point nnU-Net at folders below `root`, with settings that suit two cores."""
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (root / variable).mkdir(exist_ok=True)
-        monkeypatch.setenv(variable, str(root / variable))
-    for variable, value in {
-        "nnUNet_n_proc_DA": "0",
-        "nnUNet_def_n_proc": "1",
-        "nnUNet_compile": "f",
-        "OMP_NUM_THREADS": "1",
-    }.items():
-        monkeypatch.setenv(variable, value)
-    return root
-
-
 @pytest.fixture(scope="session")
 def small_dataset(tmp_path_factory) -> Path:
     """A root with the three folders: nine cases of 24 x 24 x 24 voxels, three protocols, planned tiny and preprocessed."""
@@ -60,46 +36,3 @@ def small_dataset(tmp_path_factory) -> Path:
         settings = ["num_epochs=2", "num_iterations_per_epoch=2", "num_val_iterations_per_epoch=1", "save_every=1"]
         assert main(["plan", "-d", "701", "--tiny", "-np", "1", "-c", "3d_fullres", "2d", "--set", *settings]) == 0
     return root
-
-
-def write_small_dataset(folder: Path, *, num_cases: int = 9) -> LabelManifest:
-    """Boxes for organs: the liver on the patient's right, a kidney on each side (axes RAS, x grows to the patient's left in none)."""
-    for part in ("imagesTr", "labelsTr"):
-        (folder / part).mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    affine = np.diag([5.0, 5.0, 5.0, 1.0])
-    cases = []
-    for number in range(num_cases):
-        protocol = list(PROTOCOLS)[number % 3]
-        truth = np.zeros((24, 24, 24), dtype=np.uint8)
-        x, y, z = 2 + generator.integers(0, 3, 3)
-        truth[14 + x : 19 + x, y + 8 : y + 16, z + 6 : z + 16] = 1
-        truth[x : x + 4, y : y + 4, z : z + 6] = 2
-        truth[14 + x : 18 + x, y : y + 4, z : z + 6] = 3
-        image = np.array([-50, 100, 160, 150], dtype=np.int16)[truth] + generator.normal(0, 15, truth.shape).astype(np.int16)
-        known = {"full": {1: 1, 2: 2, 3: 3}, "liver": {1: 1}, "kidney": {2: 2, 3: 2}}[protocol]
-        labels = np.zeros_like(truth)
-        for source, ours in known.items():
-            labels[truth == source] = ours
-        key = f"{protocol}_{number:02d}"
-        nib.save(nib.Nifti1Image(image.astype(np.int16), affine), folder / "imagesTr" / f"{key}_0000.nii.gz")
-        nib.save(nib.Nifti1Image(labels, affine), folder / "labelsTr" / f"{key}.nii.gz")
-        cases.append(
-            CaseRecord(identifier=key, source=protocol, protocol=protocol, image_files=(f"{key}.nii.gz",), label_files=())
-        )
-    manifest = LabelManifest(
-        dataset=DatasetRecord(id=int(folder.name[7:10]), name=folder.name[11:]),
-        classes=CLASSES,
-        protocols={name: {"labels": labels} for name, labels in PROTOCOLS.items()},
-        sources=tuple(SourceRecord(name=name, source="made up", path=".", licence="none") for name in PROTOCOLS),
-        cases=tuple(cases),
-    )
-    write_manifest(manifest, folder / "label_manifest.json")
-    dataset_json = {
-        "channel_names": {"0": "CT"},
-        "labels": manifest.space.nnunet_labels(),
-        "numTraining": num_cases,
-        "file_ending": ".nii.gz",
-    }
-    write_json({**dataset_json, "annotation": manifest.annotation().as_json()}, folder / "dataset.json")
-    return manifest

@@ -3,7 +3,7 @@
 from torch import nn
 
 from nnunet_partial.losses import MarginalExclusionLoss, MarginalLoss
-from nnunet_partial.training import PartialTrainer
+from nnunet_partial.training.partial_trainer import PartialTrainer
 
 
 class nnUNetTrainerMarginal(PartialTrainer):

@@ -18,7 +18,7 @@ examples:
   nnunet_partial plan -d 500 -pl resenc_m -np 8               residual encoder, 8 cases at a time
   nnunet_partial plan -d 500 --tiny --set num_epochs=2        something for a laptop, to see that it runs
   nnunet_partial plan -d 500 -pl shi2021                      the paper's 1.5 x 1.5 x 3 mm recipe
-  nnunet_partial plan -d 500 --list-settings                  every setting with its default
+  nnunet_partial plan --list-settings                         every setting with its default
 
 then: nnUNetv2_train 500 3d_fullres 0 -tr nnUNetTrainerMarginalExclusion   (-p PLANS for plans of another name)"""
 
@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="NAME=VALUE",
         help="settings of the `partial` block, such as num_epochs=200",
     )
-    parser.add_argument("--list-settings", action="store_true", help="print every setting with its default, and stop")
+    parser.add_argument("--list-settings", action=ListSettings, nargs=0, help="print every setting with its default, and stop")
     parser.add_argument(
         "-overwrite_target_spacing",
         nargs=3,
@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=int,
         default=None,
         metavar="N",
-        help="cases worked on at a time (default: as many as cores and memory serve, at most 8)",
+        help="cases worked on at a time (default: one a core, at most 8)",
     )
     parser.add_argument("--verify_dataset_integrity", action="store_true", help="let nnU-Net check every file first")
     parser.add_argument("--no_pp", action="store_true", help="plan only, do not preprocess")
@@ -75,29 +75,39 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
+class ListSettings(argparse.Action):
+    """Print the settings and stop, whatever else is or is not given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Called by argparse when it meets the option."""
+        from nnunet_partial.training.settings import describe_settings
+
+        print(describe_settings())
+        parser.exit()
+
+
 def run(args: argparse.Namespace) -> int:
     """Plan and preprocess; says where the plans lie."""
-    from nnunet_partial.training.settings import TrainingSettings, describe_settings, parse_settings
+    from nnunet_partial.training.settings import TrainingSettings, parse_settings
 
-    if args.list_settings:
-        print(describe_settings())
-        return 0
     TrainingSettings.from_block(parse_settings(args.settings), where="--set")  # before the long work
     if args.tiny and args.planner not in (None, "tiny"):
         raise ValueError(f"--tiny and -pl {args.planner} contradict each other; give one")
 
-    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
-
+    from nnunet_partial.datasets import dataset_name
+    from nnunet_partial.environment import resource_warnings
     from nnunet_partial.labels import Annotation
     from nnunet_partial.paths import nnunet_folder
     from nnunet_partial.planners.plan import plan_dataset
     from nnunet_partial.planners.preprocess import preprocess_configuration
 
     nnunet_folder("nnUNet_results")
-    name = maybe_convert_to_dataset_name(int(args.dataset) if args.dataset.isdigit() else args.dataset)
+    name = dataset_name(args.dataset)
     raw, preprocessed = nnunet_folder("nnUNet_raw") / name, nnunet_folder("nnUNet_preprocessed") / name
     Annotation.from_dataset_json(json.loads((raw / "dataset.json").read_text(encoding="utf-8")))
     num_processes = args.num_processes or min(8, os.cpu_count() or 1)
+    for finding in resource_warnings():
+        print(f"note: {finding.subject}: {finding.message}; to mend it: {finding.mend}")
     plans_file = plan_dataset(
         name,
         planner="tiny" if args.tiny else args.planner or "default",

@@ -5,13 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-TAIL_LINES = 25
+TAIL_LINES, TAIL_WIDTH = 25, 200
 POLL_SECONDS = 0.5
 
 
@@ -58,6 +59,7 @@ def run_together(commands: Sequence[Command], *, at_once: int, watch: Callable[[
     """
     waiting, running = list(commands), {}
     with ExitStack() as stack:
+        stack.enter_context(_termination_as_interrupt())
         stack.callback(lambda: [_stop(process) for process in running])
         while waiting or running:
             while waiting and len(running) < at_once:
@@ -71,6 +73,23 @@ def run_together(commands: Sequence[Command], *, at_once: int, watch: Callable[[
                 command = running.pop(process)
                 if process.returncode:
                     raise CommandError(_failure(command, process.returncode))
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM as KeyboardInterrupt, so that a `kill` does not leave trainings behind; signals belong to the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(command: Command, log: object) -> subprocess.Popen:
@@ -96,7 +115,8 @@ def _stop(process: subprocess.Popen) -> None:
 
 def _failure(command: Command, code: int) -> str:
     lines = command.log.read_text(errors="replace").splitlines()
-    tail = "\n".join(f"  | {line}" for line in lines[-TAIL_LINES:])
+    tail = "\n".join(f"  | {line[:TAIL_WIDTH]}{'…' * (len(line) > TAIL_WIDTH)}" for line in lines[-TAIL_LINES:])
     said = f"its last lines:\n{tail}\n" if lines else "it said nothing.\n"
-    how = f"was ended by signal {-code} (too little memory, perhaps)" if code < 0 else f"ended with status {code}"
+    killed = f"was ended by signal {-code}" + (" (too little memory, perhaps)" if code == -signal.SIGKILL else "")
+    how = killed if code < 0 else f"ended with status {code}"
     return f"`{command}` {how}; {said}the whole log: {command.log}\nWhen that is mended, the same command goes on from here."

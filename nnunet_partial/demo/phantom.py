@@ -46,7 +46,7 @@ class Phantom:
 
 
 def make_phantom(
-    seed: int, *, shape: tuple[int, int, int] = (68, 56, 40), extent_mm: tuple[float, float, float] = (352, 280, 200)
+    seed: int, *, shape: tuple[int, int, int] = (64, 56, 32), extent_mm: tuple[float, float, float] = (350, 285, 200)
 ) -> Phantom:
     """One case; the same seed and shape give the same voxels.
 

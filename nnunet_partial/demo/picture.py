@@ -166,5 +166,5 @@ def _draw_legend(figure: object, annotated: Mapping[str, int], training_cases: i
         handles=handles, loc="lower center", ncols=len(handles), frameon=False, labelcolor=INK, fontsize=10.5, handlelength=1.1,
         handleheight=1.1, columnspacing=1.8, bbox_to_anchor=(0.5, 0.36 / inches),
     )  # fmt: skip
-    text = "numbers: in how many of the training cases somebody looked for the organ · held-out phantom cases, 5 mm voxels"
+    text = "numbers: in how many of the training cases somebody looked for the organ · phantoms that neither network has seen"
     figure.text(0.5, 0.2 / inches, text, color=FAINT, fontsize=9, ha="center")

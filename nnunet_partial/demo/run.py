@@ -1,11 +1,11 @@
 """The demonstration from phantom to picture: seven steps, each of which a user would do the same way on real data."""
 
 import json
-import os
 import re
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -52,7 +52,7 @@ FULL = DemoSettings(
     cases={"btcv": 3, "lits": 6, "tcia_pancreas": 6, "msd": 6, "kits19": 6},
     held_out=6,
     num_epochs=30,
-    num_iterations_per_epoch=12,
+    num_iterations_per_epoch=20,
     seconds={"phantom": 15, "convert": 15, "plan": 30, "train": 480, "predict": 30, "evaluate": 5, "picture": 5},
 )
 QUICK = DemoSettings(
@@ -100,15 +100,18 @@ class Demo:
 
     @cached_property
     def env(self) -> dict[str, str]:
-        """What nnU-Net has to be told; the thread limit is because it takes all cores for itself on a CPU."""
+        """What nnU-Net has to be told.
+
+        On a CPU each training takes a thread for every core, and two run side by side: threads that wait must not spin. Limiting
+        their number (OMP_THREAD_LIMIT) is no way out: oneDNN's first convolution then never returns.
+        """
         folders = {name: str(self.folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-        threads = max(1, (os.cpu_count() or 1) // min(self.num_processes, len(TRAINERS)))
         return {
             **folders,
             TRAINER_VARIABLE: str(TRAINER_FOLDER),
             "nnUNet_compile": "f",
             "nnUNet_def_n_proc": "1",
-            "OMP_THREAD_LIMIT": str(threads),
+            "OMP_WAIT_POLICY": "PASSIVE",
         }
 
     def prepare(self, overwrite: bool) -> None:
@@ -162,7 +165,10 @@ class Demo:
         """One dataset of nnU-Net's out of the five."""
         from nnunet_partial.dataset_conversion import convert_pool
 
-        convert_pool(self.folder / "abdomen.yaml", self.folder / "nnUNet_raw", self.num_processes, progress=False)
+        log = self.folder / "logs" / "convert.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("w") as file, redirect_stdout(file):
+            convert_pool(self.folder / "abdomen.yaml", self.folder / "nnUNet_raw", self.num_processes, progress=False)
 
     def plan(self, report: Report) -> None:
         """A tiny network, the length of both trainings, preprocessed cases; older trainings do not fit any more."""

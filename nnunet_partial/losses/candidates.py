@@ -4,6 +4,7 @@ Nothing here knows a class from an organ: the target's tables say which classes 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,28 +15,58 @@ from nnunet_partial.targets import PartialTarget
 
 @dataclass(frozen=True)
 class CandidateProbabilities:
-    """Softmax of a batch, and what of it lies on each voxel's candidate set; V voxels in one row, all in float32.
+    """Softmax of a batch, and what of it lies on each voxel's candidate set; V voxels in one row, float32 at least.
 
     Attributes:
-        probabilities: (B, C, V), p_n.
-        on_candidates: (B, C, V), p_n where n is in S(v), else 0.
-        log_marginal: (B, V), log of the probability mass on S(v): log q of the voxel's own merged label (Shi et al. 2021, eq. 4).
+        logits: (B, C, V).
+        candidate_logits: (B, C, V), the logit of n where n is in S(v), else minus infinity.
         labels: (B, V) int64.
-        counted: (B, V) float; 0 at voxels with the ignore label, else 1.
         target: The target these were made from.
     """
 
-    probabilities: Tensor
-    on_candidates: Tensor
-    log_marginal: Tensor
+    logits: Tensor
+    candidate_logits: Tensor
     labels: Tensor
-    counted: Tensor
     target: PartialTarget
 
-    @property
+    @cached_property
+    def log_total(self) -> Tensor:
+        """(B, V), the logarithm of softmax's denominator."""
+        return self.logits.logsumexp(1)
+
+    @cached_property
+    def log_marginal(self) -> Tensor:
+        """(B, V), log of the probability mass on S(v): log q of the voxel's own merged label (Shi et al. 2021, eq. 4)."""
+        return self.candidate_logits.logsumexp(1) - self.log_total  # exactly 0 where every class is a candidate
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(B, C, V), p_n."""
+        return (self.logits - self.log_total[:, None]).exp()
+
+    @cached_property
+    def on_candidates(self) -> Tensor:
+        """(B, C, V), p_n where n is in S(v), else 0; there it is the same number to the last bit."""
+        return (self.candidate_logits - self.log_total[:, None]).exp()
+
+    @cached_property
+    def counted(self) -> Tensor:
+        """(B, V); 0 at voxels with the ignore label, else 1."""
+        if self.target.ignore_label is None:
+            return torch.ones_like(self.labels, dtype=self.logits.dtype)
+        return (self.labels != self.target.ignore_label).to(self.logits.dtype)
+
+    @cached_property
     def annotated_organ(self) -> Tensor:
-        """(B, V) float; 1 where the label is one that this case's annotator looked for."""
+        """(B, V); 1 where the label is one that this case's annotator looked for, else 0."""
         return _annotated_ids(self.target).gather(1, self.labels).to(self.counted) * self.counted
+
+    @cached_property
+    def predicted_volume(self) -> Tensor:
+        """(B, C), sum of p_n."""
+        if self.target.ignore_label is None:  # spares a copy of the largest tensor there is
+            return self.probabilities.sum(2)
+        return (self.probabilities * self.counted[:, None]).sum(2)
 
     def per_label(self, values: Tensor) -> Tensor:
         """(B, V) -> (B, L): sum of the values over the voxels of each label id."""
@@ -62,21 +93,9 @@ def candidate_probabilities(logits: Tensor, target: PartialTarget) -> CandidateP
         z = logits.flatten(2)  # (B, C, V)
         z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
         labels = target.labels.flatten(1).long()  # (B, V)
-        outside = torch.zeros_like(target.tables, dtype=z.dtype).masked_fill(
-            ~target.tables, -torch.inf
-        )  # (B, L, C): log of 1 or 0
-        restricted = z + outside.transpose(1, 2).gather(2, labels[:, None].expand(-1, z.shape[1], -1))
-        log_total = z.logsumexp(1)  # (B, V)
-        return CandidateProbabilities(
-            probabilities=(z - log_total[:, None]).exp(),
-            on_candidates=(restricted - log_total[:, None]).exp(),
-            log_marginal=restricted.logsumexp(1) - log_total,
-            labels=labels,
-            counted=torch.ones_like(labels, dtype=z.dtype)
-            if target.ignore_label is None
-            else (labels != target.ignore_label).to(z.dtype),
-            target=target,
-        )
+        outside = torch.zeros_like(target.tables, dtype=z.dtype).masked_fill(~target.tables, -torch.inf)  # (B, L, C)
+        outside = outside.transpose(1, 2).gather(2, labels[:, None].expand(-1, z.shape[1], -1))  # (B, C, V)
+        return CandidateProbabilities(z, z + outside, labels, target)
 
 
 def merged_label_dice_sums(voxels: CandidateProbabilities) -> tuple[Tensor, Tensor, Tensor]:
@@ -86,9 +105,8 @@ def merged_label_dice_sums(voxels: CandidateProbabilities) -> tuple[Tensor, Tens
         returns three tensors (B, L), zero for ids the case's annotator did not look for.
     """
     annotated = _annotated_ids(voxels.target)
-    predicted_per_class = (voxels.probabilities * voxels.counted[:, None]).sum(2)  # (B, C)
-    predicted = (voxels.target.tables.to(predicted_per_class) * predicted_per_class[:, None]).sum(2)  # (B, L)
-    intersection = voxels.per_label(voxels.on_candidates.sum(1) * voxels.counted)
+    predicted = (voxels.target.tables.to(voxels.counted) * voxels.predicted_volume[:, None]).sum(2)  # (B, L)
+    intersection = voxels.per_label(voxels.log_marginal.exp() * voxels.counted)
     return intersection * annotated, predicted * annotated, voxels.per_label(voxels.counted) * annotated
 
 

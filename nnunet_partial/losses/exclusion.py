@@ -82,7 +82,7 @@ def _dice(voxels: CandidateProbabilities, batch_dice: bool, ddp: bool, smooth: f
     excludable = excludes.amax(1)  # (B, C)
     excluded_volume = (voxels.per_label(voxels.counted)[:, :, None] * excludes).sum(1)  # (B, C), sum of e_n
     overlap = ((voxels.probabilities - voxels.on_candidates) * voxels.annotated_organ[:, None]).sum(2)  # (B, C), sum of e_n p_n
-    predicted = (voxels.probabilities * voxels.counted[:, None]).sum(2) * excludable  # (B, C), sum of p_n
+    predicted = voxels.predicted_volume * excludable  # (B, C), sum of p_n
     overlap, excluded_volume, predicted, excludable = add_over_batch(
         overlap, excluded_volume, predicted, excludable, batch_dice=batch_dice, ddp=ddp
     )

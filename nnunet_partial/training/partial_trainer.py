@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
@@ -55,6 +56,13 @@ class PlannedTrainer(nnUNetTrainer):
             )
         self.inference_allowed_mirroring_axes = allowed  # goes into the checkpoint; the stock predictor obeys it
         return (*others, allowed)
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        """The host's optimiser and schedule, or AdamW on the host's schedule where the settings ask for it."""
+        if self.settings.optimizer == "sgd":
+            return super().configure_optimizers()
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """The host's split, from a splits file that is stratified by protocol and source."""

@@ -21,6 +21,10 @@ class TrainingSettings(BaseModel):
     num_iterations_per_epoch: int = Field(250, ge=1, description="Training batches an epoch (nnU-Net: 250)")
     num_val_iterations_per_epoch: int = Field(50, ge=1, description="Validation batches an epoch (nnU-Net: 50)")
     initial_lr: float = Field(1e-2, gt=0, description="Learning rate at epoch 0, falling polynomially (nnU-Net: 0.01)")
+    optimizer: Literal["sgd", "adamw"] = Field(
+        "sgd",
+        description="sgd = nnU-Net's own; adamw = leaves the plateau of the first thousand iterations sooner, for short runs",
+    )
     save_every: int = Field(10, ge=1, description="Epochs between checkpoints that `--c` resumes from (nnU-Net: 50)")
     oversample_foreground_percent: float = Field(
         0.33, ge=0, le=1, description="Share of patches centred on an organ (nnU-Net, paper: 0.33)"

@@ -6,6 +6,7 @@ import pytest
 
 from nnunet_partial.cli import main
 from nnunet_partial.demo import table
+from nnunet_partial.demo.phantom import make_phantom
 from nnunet_partial.demo.run import FULL, QUICK, Demo, run_demo, training_share
 from nnunet_partial.labels import Annotation, AnnotationProtocol
 from nnunet_partial.labels.annotation import CaseAnnotation
@@ -29,7 +30,9 @@ def test_another_size_is_refused_unless_overwritten(tmp_path):
     assert not (tmp_path / "d" / "steps").exists()
 
 
-def test_sources_are_made_with_pool_file_and_held_out_cases(tmp_path):
+def test_sources_are_made_with_pool_file_and_held_out_cases(tmp_path, monkeypatch):
+    phantom = make_phantom(0)
+    monkeypatch.setattr("nnunet_partial.demo.run.make_phantom", lambda seed: phantom)  # the same one each time saves seconds
     demo = Demo(tmp_path, QUICK, 1)
     reported = []
     demo.make_sources(lambda share, detail="": reported.append(share))
