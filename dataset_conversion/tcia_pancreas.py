@@ -1,6 +1,6 @@
 """TCIA Pancreas-CT (NIH): portal venous CT scans of 82 people without pancreatic lesions, as DICOM series.
 
-Licence: CC BY 3.0, as stated by the collection's page.
+Licence: CC BY 3.0, as reported by others; the collection's page decides.
 From: https://www.cancerimagingarchive.net/collection/pancreas-ct
 Layout: `Pancreas-CT/PANCREAS_<NNNN>/<study>/<series>/*.dcm` (at most three folders down) and
 `TCIA_pancreas_labels-02-05-2017/label<NNNN>.nii.gz`, both below the path.
@@ -50,7 +50,7 @@ SOURCE = Source(
     layout="PANCREAS_<NNNN>/<study>/<series>/*.dcm and label<NNNN>.nii.gz, at most two folders down",
     list_cases=list_cases,
     labels=lambda _: SOURCE_LABELS,
-    licence=lambda _: "CC BY 3.0, as stated by the collection's page",
+    licence=lambda _: "CC BY 3.0, as reported by others; check the collection's page",
     default_name=lambda _: "PancreasCT",
     label_grid=LabelGrid.ARRAYS_FLIPPED_Y,
 )

@@ -82,7 +82,6 @@ class PlannerTiny(PartialBlock, ExperimentPlanner):
         "num_val_iterations_per_epoch": 4,
         "optimizer": "adamw",
         "initial_lr": 3e-3,
-        "oversample_foreground_percent": 1.0,
         "save_every": 5,
     }
     finest_spacing_mm = (5.0, 5.0, 5.0)

@@ -1,0 +1,142 @@
+"""Stock nnU-Net against nnUNetTrainerMarginalExclusion on partly annotated real CT, from native layouts to a table.
+
+    python -m benchmarks.real_ct --data DIR --out DIR [--epochs 60]
+
+DIR holds img/imgNNNN.nii.gz and label/labelNNNN.nii.gz of BTCV (13 organs), and beside its parent a script
+tools/native_layouts.py that lays scans out as five public datasets, each annotated for some organs only. Fifteen scans train
+(three a source), the others are held out with all their organs. Both networks have the same tiny plan, the same number of
+iterations and the same CPU; the only difference is what is done with organs that nobody looked for. A rerun goes on where it
+stopped.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from nnunet_partial.evaluation import evaluate_folder, write_summary
+from nnunet_partial.labels import Annotation, write_json
+from nnunet_partial.paths import TRAINER_FOLDER, TRAINER_VARIABLE
+
+CLASSES = ("liver", "spleen", "pancreas", "kidney_left", "kidney_right")
+TRAINERS = {"naive": "nnUNetTrainerNaive", "ours": "nnUNetTrainerMarginalExclusion"}
+SOURCES = {
+    "btcv": "native/btcv",
+    "lits": "native/lits",
+    "tcia_pancreas": "native/tcia",
+    "msd": "native/Task09_Spleen",
+    "kits19": "native/kits19",
+}
+PER_SOURCE = 3
+POOL, HELD_OUT = "Dataset500_Abdomen", "Dataset599_HeldOut"
+REUSED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}  # fresh memory is most of the time on a CPU
+
+
+def main() -> None:
+    """Run what is missing, print the table, write results.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with img/ and label/ of BTCV")
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--epochs", type=int, default=60, help="epochs of 50 iterations (default: 60)")
+    args = parser.parse_args()
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    environment = set_up(out)
+    if not (out / "nnUNet_raw" / HELD_OUT / "dataset.json").exists():
+        lay_out(args.data.resolve(), out)
+        for name in ("abdomen", "held_out"):
+            run(["nnunet_partial", "convert", f"{name}.yaml", "-np", "2"], out, environment)
+    lengths = [f"num_epochs={args.epochs}", "num_iterations_per_epoch=50", "num_val_iterations_per_epoch=4"]
+    if not (out / "nnUNet_results" / POOL).exists():
+        run(["nnunet_partial", "plan", "-d", "500", "--tiny", "-np", "2", "--set", *lengths], out, environment)
+    train(out, environment)
+    for name, trainer in TRAINERS.items():
+        model = ["-d", "500", "-c", "3d_fullres", "-f", "all", "-tr", trainer]
+        images = str(out / "nnUNet_raw" / HELD_OUT / "imagesTr")
+        how = ["-i", images, "-o", f"predictions_{name}", "-device", "cpu", "-npp", "1", "-nps", "1"]
+        run(["nnUNetv2_predict", *model, *how, "--continue_prediction"], out, environment)
+    report(out)
+
+
+def set_up(out: Path) -> dict[str, str]:
+    """nnU-Net's folders below `out`, and settings for two trainings side by side on two cores."""
+    folders = {name: str(out / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    for folder in folders.values():
+        Path(folder).mkdir(exist_ok=True)
+    few = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, **folders, **few, **REUSED_MEMORY, TRAINER_VARIABLE: str(TRAINER_FOLDER), "PATH": path}
+
+
+def lay_out(data: Path, out: Path) -> None:
+    """Five native layouts of the first scans; the others, fully annotated, as a BTCV of their own."""
+    script = data.parent.parent / "tools" / "native_layouts.py"
+    shutil.rmtree(out / "native", ignore_errors=True)
+    run([sys.executable, str(script), str(data), str(out / "native"), "--per-source", str(PER_SOURCE)], out, dict(os.environ))
+    held_out = out / "held_out" / "RawData" / "Training"
+    for image in sorted((data / "img").glob("img*.nii.gz"))[PER_SOURCE * len(SOURCES) :]:
+        for kind in ("img", "label"):
+            (held_out / kind).mkdir(parents=True, exist_ok=True)
+            name = image.name.replace("img", kind)
+            shutil.copyfile(data / kind / name, held_out / kind / name)
+    classes = f"classes: [{', '.join(CLASSES)}]\nsources:\n"
+    pool = "".join(f"  - {{source: {source}, path: {path}}}\n" for source, path in SOURCES.items())
+    (out / "abdomen.yaml").write_text(f"dataset: {{id: 500, name: Abdomen}}\n{classes}{pool}")
+    (out / "held_out.yaml").write_text(f"dataset: {{id: 599, name: HeldOut}}\n{classes}  - {{source: btcv, path: held_out}}\n")
+
+
+def train(out: Path, environment: dict[str, str]) -> None:
+    """Both trainings side by side, each with one thread; a finished one is not repeated."""
+    started = []
+    for name, trainer in TRAINERS.items():
+        results = out / "nnUNet_results" / POOL / f"{trainer}__nnUNetPlans__3d_fullres" / "fold_all"
+        if (results / "checkpoint_final.pth").exists():
+            continue
+        resume = ["--c"] if any(results.glob("checkpoint_*.pth")) else []
+        # nnUNetv2_train takes a thread for every core; two trainings that do would wait for each other
+        code = (
+            "import torch; torch.set_num_threads = lambda n: None; from nnunetv2.run.run_training import *; run_training_entry()"
+        )
+        command = [sys.executable, "-c", code, "500", "3d_fullres", "all", "-tr", trainer, "-device", "cpu", *resume]
+        with (out / f"train_{name}.log").open("a") as log:
+            started.append(subprocess.Popen(command, cwd=out, env=environment, stdout=log, stderr=log))
+        time.sleep(5)
+    failed = [process.args for process in started if process.wait()]
+    if failed:
+        raise SystemExit(f"a training failed; its log lies in {out}: {failed}")
+
+
+def report(out: Path) -> None:
+    """Dice of both on the held-out scans, every organ judged in every scan."""
+    dataset_json = json.loads((out / "nnUNet_raw" / POOL / "dataset.json").read_text())
+    annotation = Annotation.from_dataset_json(dataset_json)
+    references = out / "nnUNet_raw" / HELD_OUT / "labelsTr"
+    summaries = {}
+    for name in TRAINERS:
+        summaries[name] = evaluate_folder(references, out / f"predictions_{name}", annotation, ".nii.gz", full_reference=True)
+        write_summary(summaries[name], out / f"predictions_{name}" / "summary.json")
+    print("| organ | annotated in | stock nnU-Net | nnunet_partial |\n|---|---:|---:|---:|")
+    rows = {}
+    for number, organ in enumerate(CLASSES, 1):
+        cases = len(annotation.annotated_cases(organ, annotation.cases))
+        dice = {name: summary["mean"][number]["Dice"] for name, summary in summaries.items()}
+        rows[organ] = {"annotated_in": cases, **dice}
+        print(f"| {organ} | {cases} of {len(annotation.cases)} | {dice['naive']:.3f} | {dice['ours']:.3f} |")
+    means = {name: summary["foreground_mean"]["Dice"] for name, summary in summaries.items()}
+    print(f"| mean | | {means['naive']:.3f} | {means['ours']:.3f} |")
+    held_out = len(summaries["ours"]["metric_per_case"])
+    write_json({"organs": rows, "mean": means, "held_out_cases": held_out}, out / "results.json")
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a command as a user would, and say which."""
+    print("$", " ".join(command), flush=True)
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+
+
+if __name__ == "__main__":
+    main()

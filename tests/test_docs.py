@@ -1,0 +1,34 @@
+"""What the documentation says about options is what the code does."""
+
+from pathlib import Path
+
+import pytest
+
+from nnunet_partial.cli import COMMANDS, main
+from nnunet_partial.planners import PLANNERS
+from nnunet_partial.training.settings import TrainingSettings
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_setting_and_planner_is_in_the_training_page():
+    page = (ROOT / "docs" / "training.md").read_text()
+    for name, field in TrainingSettings.model_fields.items():
+        assert f"| `{name}` | {field.default} | {field.description} |" in page
+    for name, planner in PLANNERS.items():
+        assert f"| `{name}` | {planner.__doc__.splitlines()[0]} |" in page
+
+
+def test_links_of_the_readme_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    targets = [part.split(")")[0] for part in text.split("](")[1:]]
+    missing = [target for target in targets if not target.startswith("http") and not (ROOT / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_of_every_command(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"] if command else ["--help"])
+    assert stopped.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 5
