@@ -42,6 +42,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with img/ and label/ of BTCV")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--epochs", type=int, default=60, help="epochs of 50 iterations (default: 60)")
+    parser.add_argument(
+        "--set", dest="settings", nargs="+", default=[], metavar="NAME=VALUE", help="further settings of the plans"
+    )
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,7 @@ def main() -> None:
         lay_out(args.data.resolve(), out)
         for name in ("abdomen", "held_out"):
             run(["nnunet_partial", "convert", f"{name}.yaml", "-np", "2"], out, environment)
-    lengths = [f"num_epochs={args.epochs}", "num_iterations_per_epoch=50", "num_val_iterations_per_epoch=4"]
+    lengths = [f"num_epochs={args.epochs}", "num_iterations_per_epoch=50", "num_val_iterations_per_epoch=4", *args.settings]
     if not (out / "nnUNet_results" / POOL).exists():
         run(["nnunet_partial", "plan", "-d", "500", "--tiny", "-np", "2", "--set", *lengths], out, environment)
     train(out, environment)

@@ -26,6 +26,7 @@ CONFIGURATION, FOLD = "3d_fullres", "all"
 TRAINERS = {"naive": "nnUNetTrainerNaive", "ours": "nnUNetTrainerMarginalExclusion"}
 SETTINGS_FILE = "demo.json"
 HELD_OUT_SEED = 9000
+INITIAL_LR = 0.007  # AdamW; measured: 0.003 needs twice the iterations to find the spleen
 VALIDATION_SHARE = 0.1  # of a training's time that goes into nnU-Net's final validation
 
 
@@ -52,7 +53,7 @@ FULL = DemoSettings(
     cases={"btcv": 3, "lits": 6, "tcia_pancreas": 6, "msd": 6, "kits19": 6},
     held_out=6,
     num_epochs=30,
-    num_iterations_per_epoch=20,
+    num_iterations_per_epoch=32,
     seconds={"phantom": 15, "convert": 15, "plan": 30, "train": 480, "predict": 30, "evaluate": 5, "picture": 5},
 )
 QUICK = DemoSettings(
@@ -174,7 +175,7 @@ class Demo:
         """A tiny network, the length of both trainings, preprocessed cases; older trainings do not fit any more."""
         shutil.rmtree(self.folder / "nnUNet_results", ignore_errors=True)
         lengths = [f"{name}={getattr(self.settings, name)}" for name in ("num_epochs", "num_iterations_per_epoch")]
-        lengths += ["num_val_iterations_per_epoch=1", "save_every=5"]
+        lengths += [f"initial_lr={INITIAL_LR}", "num_val_iterations_per_epoch=1", "save_every=5"]
         command = [sys.executable, "-m", "nnunet_partial.cli", "plan", "-d", str(DATASET_ID), "--tiny", "--set", *lengths]
         self._run([("plan", [*command, "-np", str(self.num_processes)])], {"nnUNet_n_proc_DA": "1"})
 
