@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         return args.run(args) or 0
-    except (ValueError, FileNotFoundError, PermissionError, NotImplementedError) as error:
+    except (ValueError, FileNotFoundError, PermissionError, NotImplementedError, RuntimeError) as error:
         if os.environ.get("NNUNET_PARTIAL_TRACEBACK"):
             raise
         print(f"nnunet_partial {args.command}: {error}", file=sys.stderr)

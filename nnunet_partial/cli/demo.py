@@ -30,7 +30,7 @@ the folder afterwards:
 
 examples:
   nnunet_partial demo                          ten minutes on two cores
-  nnunet_partial demo --quick -o /tmp/demo     does everything run? a minute or two; the numbers mean nothing"""
+  nnunet_partial demo --quick -o quick_demo     does everything run? a minute or two; the numbers mean nothing"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
