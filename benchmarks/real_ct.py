@@ -17,7 +17,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 
+from nnunet_partial.demo.picture import draw_picture, read_shown_case
 from nnunet_partial.evaluation import evaluate_folder, write_summary
 from nnunet_partial.labels import Annotation, write_json
 from nnunet_partial.paths import TRAINER_FOLDER, TRAINER_VARIABLE
@@ -122,6 +124,7 @@ def report(out: Path) -> None:
     for name in TRAINERS:
         summaries[name] = evaluate_folder(references, out / f"predictions_{name}", annotation, ".nii.gz", full_reference=True)
         write_summary(summaries[name], out / f"predictions_{name}" / "summary.json")
+    draw(out, summaries, len(annotation.cases))
     print("| organ | annotated in | stock nnU-Net | nnunet_partial |\n|---|---:|---:|---:|")
     rows = {}
     for number, organ in enumerate(CLASSES, 1):
@@ -133,6 +136,31 @@ def report(out: Path) -> None:
     print(f"| mean | | {means['naive']:.3f} | {means['ours']:.3f} |")
     held_out = len(summaries["ours"]["metric_per_case"])
     write_json({"organs": rows, "mean": means, "held_out_cases": held_out}, out / "results.json")
+
+
+def draw(out: Path, summaries: dict[str, dict], training_cases: int) -> None:
+    """Slices of two held-out scans, one of them ours at its worst."""
+    folder = out / "nnUNet_raw" / HELD_OUT
+    means = {
+        name: {
+            case["identifier"]: fmean(case["metrics"][n]["Dice"] for n in range(1, len(CLASSES) + 1))
+            for case in summary["metric_per_case"]
+        }
+        for name, summary in summaries.items()
+    }
+    ordered = sorted(means["ours"], key=means["ours"].get)
+    shown = [ordered[len(ordered) // 2], ordered[0]]
+    cases = [
+        read_shown_case(
+            folder / "imagesTr" / f"{key}_0000.nii.gz",
+            folder / "labelsTr" / f"{key}.nii.gz",
+            [out / f"predictions_{name}" / f"{key}.nii.gz" for name in TRAINERS],
+        )
+        for key in shown
+    ]
+    annotated = dict.fromkeys(CLASSES, 2 * PER_SOURCE)  # by the full source and by one more
+    dice = [[means[name][key] for name in TRAINERS] for key in shown]
+    draw_picture(cases, dice, annotated, training_cases, out / "real_ct.png", scans="scans")
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:

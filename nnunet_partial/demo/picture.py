@@ -68,6 +68,8 @@ def draw_picture(
     annotated: Mapping[str, int],
     training_cases: int,
     path: Path,
+    *,
+    scans: str = "phantoms",
 ) -> None:
     """Draw a row of slices for each case and view, a column for the truth and each method.
 
@@ -77,6 +79,7 @@ def draw_picture(
         annotated: In how many training cases each organ was looked for.
         training_cases: How many training cases there were.
         path: The PNG file.
+        scans: What the cases are, for the caption.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -107,7 +110,7 @@ def draw_picture(
                 box = {"boxstyle": "round,pad=0.3", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.75}
                 text = f"mean Dice {dice[n][column - 1]:.2f}"
                 axes.text(0.02, 0.965, text, transform=axes.transAxes, color=INK, fontsize=11, va="top", bbox=box)
-    _draw_legend(figure, annotated, training_cases)
+    _draw_legend(figure, annotated, training_cases, scans)
     figure.savefig(path, dpi=110, facecolor=PAPER)
 
 
@@ -152,7 +155,7 @@ def _finer(plane: np.ndarray, case: ShownCase, view: _View) -> np.ndarray:
     return zoom(plane, factors, order=1, mode="nearest", grid_mode=True)
 
 
-def _draw_legend(figure: object, annotated: Mapping[str, int], training_cases: int) -> None:
+def _draw_legend(figure: object, annotated: Mapping[str, int], training_cases: int, scans: str) -> None:
     from matplotlib.patches import Patch
 
     handles = [
@@ -166,5 +169,5 @@ def _draw_legend(figure: object, annotated: Mapping[str, int], training_cases: i
         handles=handles, loc="lower center", ncols=len(handles), frameon=False, labelcolor=INK, fontsize=10.5, handlelength=1.1,
         handleheight=1.1, columnspacing=1.8, bbox_to_anchor=(0.5, 0.36 / inches),
     )  # fmt: skip
-    text = "numbers: in how many of the training cases somebody looked for the organ · phantoms that neither network has seen"
+    text = f"numbers: in how many of the training cases somebody looked for the organ · {scans} that neither network has seen"
     figure.text(0.5, 0.2 / inches, text, color=FAINT, fontsize=9, ha="center")
