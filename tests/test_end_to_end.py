@@ -21,6 +21,7 @@ sources:
   - {source: kits19, path: native/kits19}
 """
 TRAINER = "nnUNetTrainerMarginalExclusion"
+UTF8 = {"encoding": "utf-8", "errors": "replace"}  # progress bars, whatever the locale
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def workplace(real_data, tmp_path):
 def shell(command: str, workplace) -> str:
     folder, environment = workplace
     done = subprocess.run(
-        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=1500, check=False
+        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, timeout=1500, check=False, **UTF8
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
