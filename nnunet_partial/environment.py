@@ -278,7 +278,9 @@ def gather_facts() -> Facts:
 def run_probe(code: str) -> Probe:
     """Run a piece of Python in a process of its own."""
     try:
-        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+        process = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, encoding="utf-8", errors="replace", timeout=PROBE_SECONDS
+        )
     except subprocess.TimeoutExpired:
         return Probe(error=f"no answer within {PROBE_SECONDS} s")
     if process.returncode:
