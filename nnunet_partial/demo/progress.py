@@ -1,5 +1,6 @@
 """Which step of how many, how far, and how long still: one line on a terminal, a line now and then in a log."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -89,6 +90,7 @@ class Progress:
         return f"[{number + 1}/{len(self.titles)}] {self.titles[number]:<{width}}"
 
     def _rewrite(self, line: str) -> None:
+        line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps cannot be rewritten
         self.stream.write("\r" + line.ljust(self._last_width))
         self.stream.flush()
         self._last_width = len(line)

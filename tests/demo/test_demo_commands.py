@@ -1,6 +1,8 @@
 """Commands: their output in a log, none left behind, and a failure that shows what the command said."""
 
 import os
+import signal
+import subprocess
 import sys
 import time
 
@@ -52,3 +54,21 @@ def test_a_command_that_is_not_installed_is_named():
     assert installed("nnUNetv2_train").endswith("nnUNetv2_train")
     with pytest.raises(FileNotFoundError, match="nnUNetv3_train"):
         installed("nnUNetv3_train")
+
+
+def test_killing_the_demonstration_stops_its_commands(tmp_path):
+    log = tmp_path / "sleeper.log"
+    code = f"""
+import sys
+from pathlib import Path
+from nnunet_partial.demo.commands import Command, run_together
+sleep = "import os, time; print(os.getpid()); time.sleep(60)"
+run_together([Command([sys.executable, "-c", sleep], Path({str(log)!r}), {{}})], at_once=1)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while not (log.exists() and log.read_text().endswith("\n")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text()), 0)

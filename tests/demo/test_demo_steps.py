@@ -102,3 +102,12 @@ def test_a_terminal_gets_one_line_a_step_and_a_log_few_lines():
             progress.update(0, second / 100, f"item {second}")
         progress.finish(0, 100)
         assert stream.getvalue().count("\n") == lines
+
+
+def test_a_narrow_terminal_gets_no_line_that_wraps(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    stream = Terminal()
+    progress = Progress(["a title of some length"], [100], stream=stream)
+    progress.update(0, 0.5, "with a long detail behind it " * 3)
+    progress.finish(0, 100)
+    assert max(len(line) for line in stream.getvalue().replace("\n", "\r").split("\r")) < 50
