@@ -43,14 +43,14 @@ def workplace(real_data, tmp_path):
 def shell(command: str, workplace) -> str:
     folder, environment = workplace
     done = subprocess.run(
-        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, timeout=1500, check=False, **UTF8
+        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, timeout=900, check=False, **UTF8
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(1500)
 def test_the_main_job(workplace):
     folder, environment = workplace
     shell("nnunet_partial convert abdomen.yaml -np 2", workplace)

@@ -1,6 +1,8 @@
 """Two processes give the loss and the gradient of one, where nnU-Net adds sums over processes."""
 
 import os
+import socket
+import time
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from nnunet_partial.losses import MarginalExclusionLoss, MarginalLoss
 from nnunet_partial.targets import PartialTarget
 
 LOSSES = {"marginal": MarginalLoss, "marginal_exclusion": MarginalExclusionLoss}
+LIMIT_SECONDS = 240
 
 
 def data():
@@ -26,27 +29,45 @@ def network() -> nn.Module:
     return nn.Conv3d(5, 5, 1).double()
 
 
-def work(rank: int, loss_name: str, file: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
+
+
+def work(rank: int, loss_name: str, port: int, folder: str) -> None:
+    # not file://: where both processes close that store at once, one of them can wait for ever
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     inputs, target = data()
     mine = PartialTarget(*(part[rank : rank + 1] for part in (target.labels, target.tables, target.annotated)))
     model = DistributedDataParallel(network())
     loss = LOSSES[loss_name](batch_dice=True, ddp=True)(model(inputs[rank : rank + 1]), mine)
     loss.backward()
-    torch.save((loss.detach(), [p.grad for p in model.parameters()]), f"{file}.{rank}")
+    torch.save((loss.detach(), [p.grad for p in model.parameters()]), f"{folder}/rank_{rank}.pt")
+    dist.barrier()
     dist.destroy_process_group()
+
+
+def run_two_processes(*args: object) -> None:
+    processes = mp.start_processes(work, args=args, nprocs=2, join=False, start_method="spawn")
+    deadline = time.monotonic() + LIMIT_SECONDS
+    try:
+        while not processes.join(timeout=5):
+            assert time.monotonic() < deadline, f"the two processes did not end within {LIMIT_SECONDS} seconds"
+    finally:
+        for process in processes.processes:
+            process.kill()
 
 
 @pytest.mark.parametrize("loss_name", LOSSES)
 def test_two_processes_equal_one(loss_name, tmp_path):
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    file = tmp_path / "rendezvous"
-    mp.spawn(work, args=(loss_name, str(file)), nprocs=2)
+    run_two_processes(loss_name, free_port(), str(tmp_path))
     inputs, target = data()
     model = network()
     single = LOSSES[loss_name](batch_dice=True)(model(inputs), target)
     single.backward()
-    results = [torch.load(f"{file}.{rank}") for rank in range(2)]
+    results = [torch.load(tmp_path / f"rank_{rank}.pt") for rank in range(2)]
     torch.testing.assert_close(sum(loss for loss, _ in results) / 2, single.detach())  # the cross entropies differ by rank
     for rank in range(2):
         torch.testing.assert_close(results[rank][1], [p.grad for p in model.parameters()])
