@@ -2,10 +2,11 @@
 
 The stages, in order: `pool` (what is pooled, checked) → one module a source (which files belong together) → `label_plan` (source
 ids to our ids, and what that annotates) → `case` (one case: `volume`, `dicom`, `kidney_sides`, `anatomy`, written by `nifti`) →
-`work` (all cases, listed) → `convert` (runs them, `journal` so that a killed run goes on, dataset.json and manifest last).
+`work` (all cases, listed) → `convert` (runs them through `run_cases`, with a `journal` so that a killed run goes on;
+dataset.json and manifest last).
 """
 
-from nnunet_partial.dataset_conversion.convert import convert_pool
+from nnunet_partial.dataset_conversion.convert import ConvertOptions, convert_pool
 from nnunet_partial.dataset_conversion.pool import ConversionError, PoolConfig, SourceConfig, load_pool, single_source_pool
 from nnunet_partial.dataset_conversion.sources import SOURCES
 from nnunet_partial.dataset_conversion.work import describe_pool
@@ -13,6 +14,7 @@ from nnunet_partial.dataset_conversion.work import describe_pool
 __all__ = [
     "SOURCES",
     "ConversionError",
+    "ConvertOptions",
     "PoolConfig",
     "SourceConfig",
     "convert_pool",

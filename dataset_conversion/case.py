@@ -3,6 +3,7 @@
 import os
 import shutil
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,15 @@ from nnunet_partial.dataset_conversion.volume import (
     Volume,
     bounding_box,
     has_identity_affine,
-    read_labels,
     read_nifti,
     same_grid,
     to_ras,
     with_square_axes,
 )
-from nnunet_partial.labels import CaseRecord, count_labels, remap_labels, replacing
+from nnunet_partial.labels import AnnotationProtocol, CaseRecord, count_labels, remap_labels, replacing
 
 FILE_ENDING = ".nii.gz"
+ANNOTATORS_FOLDER = "annotators"
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, nib.filebasedimages.ImageFileError)
 """What readers raise for files that are broken or not what their name says."""
 
@@ -42,10 +43,13 @@ class CaseJob:
 
     Attributes:
         identifier: nnU-Net's name of the case.
-        source_name: Name of the source in the pool, which is also the name of its protocol.
+        source_name: Name of the source in the pool.
+        protocol_name: Name of the annotation protocol of this case.
+        protocol: What was looked for in this case.
         root: The source's folder.
         case: The original files.
         plan: How its labels are rewritten.
+        read_labels: Reads the original files of a label map.
         label_grid: How its label array lies on its image array.
         axes: Where the axes of its image must run, where the source is known to have one orientation.
         is_ct: Whether intensities are HU.
@@ -55,9 +59,12 @@ class CaseJob:
 
     identifier: str
     source_name: str
+    protocol_name: str
+    protocol: AnnotationProtocol
     root: Path
     case: SourceCase
     plan: LabelPlan
+    read_labels: Callable[[tuple[Path, ...]], Volume]
     label_grid: LabelGrid
     axes: str | None
     is_ct: bool
@@ -74,6 +81,23 @@ class CaseJob:
         """Where the label map goes."""
         return self.dataset_folder / "labelsTr" / f"{self.identifier}{FILE_ENDING}"
 
+    @property
+    def annotator_files(self) -> dict[str, Path]:
+        """Where the label maps of single annotators go."""
+        return {
+            name: self.dataset_folder / ANNOTATORS_FOLDER / name / f"{self.identifier}{FILE_ENDING}"
+            for name, _ in self.case.annotators
+        }
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """Every file this case becomes."""
+        return (self.image_file, self.label_file, *self.annotator_files.values())
+
+    def relative(self, files: tuple[Path, ...]) -> tuple[str, ...]:
+        """Original files as the manifest names them."""
+        return tuple(file.relative_to(self.root).as_posix() for file in files)
+
 
 def convert_case(job: CaseJob) -> CaseRecord:
     """Read, check and write one case.
@@ -83,22 +107,24 @@ def convert_case(job: CaseJob) -> CaseRecord:
     """
     original = read_series(job.case.image) if job.case.image.is_dir() else read_nifti(job.case.image)
     _check_image(original, job.axes)
-    labels, notes = _labels_in_ras(job, original)
-    if job.label_grid is LabelGrid.ARRAYS_FLIPPED_Y and job.is_ct:
-        notes += flip_notes(labels, to_ras(original))
-    labels, kidney_notes = _with_our_ids(job.plan, labels, to_ras(original))
+    labels, notes = _our_labels(job, original, job.case.label_files)
+    annotators = {name: _our_labels(job, original, files)[0] for name, files in job.case.annotators}
     image, header, image_notes = _place_image(job, original)
     write_nifti(labels, label_header(header, labels.dtype), job.label_file)
-    notes += [*image_notes, *kidney_notes, *anatomy_notes(labels, image, job.plan.protocol, is_ct=job.is_ct)]
+    for name, path in job.annotator_files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_nifti(annotators[name], label_header(header, annotators[name].dtype), path)
+    notes = [*image_notes, *notes, *anatomy_notes(labels, image, job.protocol, is_ct=job.is_ct)]
     counts = _count(labels)
     return CaseRecord(
         identifier=job.identifier,
         source=job.source_name,
-        protocol=job.source_name,
-        image_files=(job.case.image.relative_to(job.root).as_posix(),),
-        label_files=(job.case.label.relative_to(job.root).as_posix(),),
+        protocol=job.protocol_name,
+        image_files=job.relative((job.case.image,)),
+        label_files=job.relative(job.case.label_files),
         label_counts=counts,
-        absent=tuple(name for number, classes in job.plan.protocol.labels.items() if number not in counts for name in classes),
+        annotators={name: job.relative(files) for name, files in job.case.annotators},
+        absent=tuple(name for number, classes in job.protocol.labels.items() if number not in counts for name in classes),
         notes=tuple(notes),
     )
 
@@ -112,10 +138,22 @@ def _check_image(image: Volume, axes: str | None) -> None:
         raise ValueError("the image holds NaN or infinite values, which nnU-Net refuses; replace them (by air, -1024 HU, in CT)")
 
 
-def _labels_in_ras(job: CaseJob, image: Volume) -> tuple[np.ndarray, list[str]]:
+def _our_labels(job: CaseJob, image: Volume, files: tuple[Path, ...]) -> tuple[np.ndarray, list[str]]:
+    """One label map of the case on the image's grid in RAS, with our ids; nothing is drawn where nobody annotated the case."""
+    if not files:
+        return np.zeros(to_ras(image).array.shape, dtype=np.uint8, order="F"), []
+    labels, notes = _labels_in_ras(job, image, job.read_labels(files))
+    if job.label_grid is LabelGrid.ARRAYS_FLIPPED_Y and job.is_ct:
+        notes += flip_notes(labels, to_ras(image))
+    labels, kidney_notes = _with_our_ids(job.plan, labels, to_ras(image))
+    return labels, [*notes, *kidney_notes]
+
+
+def _labels_in_ras(job: CaseJob, image: Volume, labels: Volume) -> tuple[np.ndarray, list[str]]:
     """The label array as it lies on the image, both in RAS."""
-    labels = read_labels(job.case.label)
-    if job.label_grid is LabelGrid.HEADERS:
+    if labels.affine is None:
+        labels = Volume(labels.array, image.affine)
+    elif job.label_grid is LabelGrid.HEADERS:
         image, labels = to_ras(image), to_ras(labels)
     if labels.array.shape != image.array.shape:
         raise ValueError(f"the image has shape {image.array.shape}, the label map {labels.array.shape}; they must be the same")

@@ -1,22 +1,18 @@
 """All cases of a pool into one dataset of nnU-Net: in parallel, restartable, dataset.json last."""
 
-import multiprocessing
-import os
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_partial.dataset_conversion.case import FILE_ENDING, UNREADABLE, CaseJob, convert_case
+from nnunet_partial.dataset_conversion.case import ANNOTATORS_FOLDER, FILE_ENDING, CaseJob
 from nnunet_partial.dataset_conversion.journal import Journal
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.pool import PoolConfig
-from nnunet_partial.dataset_conversion.work import Work, finished_records, plan_work
+from nnunet_partial.dataset_conversion.run_cases import run_cases
+from nnunet_partial.dataset_conversion.work import Work, finished_records, plan_work, skipped_lines
 from nnunet_partial.labels import (
     ANNOTATION_KEY,
     MANIFEST_NAME,
@@ -31,9 +27,40 @@ from nnunet_partial.labels import (
 _CASE_FOLDERS = ("imagesTr", "labelsTr")
 
 
-def convert_pool(
-    config: Path | PoolConfig, output_root: Path, num_processes: int = 1, progress: bool = True, *, copy: bool = False
-) -> Path:
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How a pool is converted; none of it changes what comes out.
+
+    Attributes:
+        num_processes: Cases that are converted at the same time.
+        progress: Whether to show a progress bar.
+        copy: Copy image files that can stay as they are, in place of linking them.
+        skip_bad: Leave faulty cases out (the manifest lists them) in place of refusing the dataset.
+        part: (which, of how many): convert every n-th case only; the part that ends last writes dataset.json.
+        scheduler: Address of a Dask scheduler whose workers convert.
+    """
+
+    num_processes: int = 1
+    progress: bool = True
+    copy: bool = False
+    skip_bad: bool = False
+    part: tuple[int, int] = (0, 1)
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        part_id, num_parts = self.part
+        if not 0 <= part_id < num_parts:
+            raise ValueError(f"-part_id {part_id} of -num_parts {num_parts}: parts are numbered from 0 to {num_parts - 1}")
+        if self.num_processes < 1:
+            raise ValueError(f"-np {self.num_processes}: at least one process is needed")
+        if self.skip_bad and num_parts > 1:
+            raise ValueError(
+                "--skip-bad cannot be used for a part: no part knows of another's faulty cases; "
+                "run all parts, then once more without -num_parts"
+            )
+
+
+def convert_pool(config: Path | PoolConfig, output_root: Path, options: ConvertOptions | None = None) -> Path:
     """Convert the sources of a pool into one dataset below `output_root`.
 
     A killed run goes on where it stopped. A run with a changed pool converts what changed and removes cases that left it.
@@ -41,107 +68,123 @@ def convert_pool(
     Args:
         config: A pool, or the path of a pool file.
         output_root: The nnUNet_raw folder.
-        num_processes: Cases that are converted at the same time.
-        progress: Whether to show a progress bar.
-        copy: Copy image files that can stay as they are, in place of linking them.
+        options: How to do it.
 
     Returns:
-        The dataset's folder, with imagesTr, labelsTr, dataset.json and label_manifest.json.
+        The dataset's folder, with imagesTr, labelsTr, dataset.json and label_manifest.json; of a part of the work, perhaps
+        without the latter two.
 
     Raises:
         ConversionError: faults of the pool, or of its cases; all are listed. Faulty cases leave no dataset.json behind.
     """
-    work = plan_work(config, output_root, copy=copy)
+    options = options or ConvertOptions()
+    work = plan_work(config, output_root, copy=options.copy)
     journal = Journal(work.folder)
     journal.folder.mkdir(parents=True, exist_ok=True)
     for name in _CASE_FOLDERS:
         (work.folder / name).mkdir(exist_ok=True)
-    _say_skipped(work.skipped)
+    for line in [*skipped_lines(work.skipped), *(f"fault: source '{fault.source}': {fault.reason}" for fault in work.faults)]:
+        print(line)
+    part_id, num_parts = options.part
+    part = work.jobs[part_id::num_parts]
     fingerprints, records = finished_records(work, journal)
-    open_jobs = [job for job in work.jobs if records[job.identifier] is None]
-    if open_jobs or work.stale(journal):
+    open_jobs = [job for job in part if records[job.identifier] is None]
+    if open_jobs or work.faults or work.stale(journal):
         for name in ("dataset.json", MANIFEST_NAME):  # they are true of a finished dataset only
             (work.folder / name).unlink(missing_ok=True)
-    _remove_leftovers(work, journal)
+    _remove_leftovers(work, journal, part)
+    faults = _run(open_jobs, len(part), journal, fingerprints, records, options)
+    _judge_faults(work, faults, records, skip_bad=options.skip_bad)
+    if num_parts > 1:
+        records = finished_records(work, journal)[1]  # what the other parts have done meanwhile
+        num_open = sum(record is None for record in records.values())
+        if num_open:
+            print(f"part {part_id} of {num_parts} is done; {num_open} cases of other parts are open")
+            return work.folder
+    _write_dataset(work, [records[job.identifier] for job in work.jobs if records[job.identifier]])
+    _say_result(work, records, num_converted=len(open_jobs))
+    return work.folder
+
+
+def _run(
+    jobs: list[CaseJob],
+    num_cases: int,
+    journal: Journal,
+    fingerprints: dict[str, str],
+    records: dict[str, CaseRecord | None],
+    options: ConvertOptions,
+) -> dict[str, str]:
+    """Convert the open cases into `records` and the journal; returns what is wrong with the others."""
     faults = {}
-    num_finished = len(work.jobs) - len(open_jobs)
-    with tqdm(total=len(work.jobs), initial=num_finished, desc="converting", unit="case", disable=not progress) as bar:
-        for job, result in _converted(open_jobs, journal, num_processes):
+    for job in jobs:
+        journal.begin(job)
+    with tqdm(
+        total=num_cases, initial=num_cases - len(jobs), desc="converting", unit="case", disable=not options.progress
+    ) as bar:
+        for job, result in run_cases(jobs, options.num_processes, options.scheduler) if jobs else ():
             if isinstance(result, CaseRecord):
                 journal.finish(job, result, fingerprints[job.identifier])
                 records[job.identifier] = result
             else:
                 faults[job.identifier] = result
             bar.update()
-    if faults:
-        raise ConversionError([faults[job.identifier] for job in work.jobs if job.identifier in faults], where=work.folder.name)
-    _write_dataset(work, [records[job.identifier] for job in work.jobs])
-    _say_result(work, records, num_converted=len(open_jobs))
-    return work.folder
+    return faults
 
 
-def _remove_leftovers(work: Work, journal: Journal) -> None:
-    """Remove half files of a killed run, and the cases that are no longer in the pool; refuse files that are not ours."""
-    folders = [work.folder, journal.folder, *(work.folder / name for name in _CASE_FOLDERS)]
-    for path in [path for folder in folders for path in folder.glob(".*.tmp*")]:
+def _judge_faults(work: Work, faults: dict[str, str], records: dict[str, CaseRecord | None], *, skip_bad: bool) -> None:
+    """Refuse the dataset for its faults, all of them in one report, or list them as skipped where that was asked for."""
+    bad = [job for job in work.jobs if job.identifier in faults]
+    if not skip_bad or not any(records.values()):
+        found = [f"source '{fault.source}': {fault.reason}" for fault in work.faults] + [faults[job.identifier] for job in bad]
+        if found:
+            raise ConversionError(found, where=work.folder.name)
+        return
+    for path in [path for job in bad for path in job.results]:
         path.unlink(missing_ok=True)
+    skipped = [*work.faults, *(SkippedRecord(source=j.source_name, item=j.identifier, reason=faults[j.identifier]) for j in bad)]
+    for record in skipped:
+        print(f"skipped as faulty: {record.reason}")
+    work.skipped.extend(skipped)
+
+
+def _remove_leftovers(work: Work, journal: Journal, part: list[CaseJob]) -> None:
+    """Remove half files of a killed run, and the cases that are no longer in the pool; refuse files that are not ours."""
+    annotators = sorted(path for path in (work.folder / ANNOTATORS_FOLDER).glob("*") if path.is_dir())
+    folders = [*(work.folder / name for name in _CASE_FOLDERS), *annotators]
+    _remove_half_files([journal.folder, *folders], part, everything=len(part) == len(work.jobs))
     for identifier in work.stale(journal):
-        for path in (
-            work.folder / "imagesTr" / f"{identifier}_0000{FILE_ENDING}",
-            work.folder / "labelsTr" / f"{identifier}{FILE_ENDING}",
-        ):
-            path.unlink(missing_ok=True)
+        for folder in folders:
+            for ending in (f"_0000{FILE_ENDING}", FILE_ENDING):
+                (folder / f"{identifier}{ending}").unlink(missing_ok=True)
         journal.forget(identifier)
         print(f"removed case '{identifier}': it is no longer in the pool")
-    ours = {path for job in work.jobs for path in (job.image_file, job.label_file)}
-    foreign = [path for name in _CASE_FOLDERS for path in sorted((work.folder / name).iterdir()) if path not in ours]
+    ours = {path for job in work.jobs for path in job.results}
+    foreign = [
+        path
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path not in ours and not path.name.startswith(".")  # another part's half files
+    ]
     if foreign:
         raise ConversionError(
             [f"'{path}' was not made by this conversion; move it away" for path in foreign], where=work.folder.name
         )
 
 
-def _converted(jobs: list[CaseJob], journal: Journal, num_processes: int) -> Iterator[tuple[CaseJob, CaseRecord | str]]:
-    """Each job with its record, or with the sentence that says what is wrong, in whatever order they end."""
-    for job in jobs:
-        journal.begin(job)
-    if num_processes <= 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield job, _try_case(job)
-        return
-    with ProcessPoolExecutor(min(num_processes, len(jobs)), initializer=_end_with_parent) as executor:
-        futures = {executor.submit(_try_case, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool:
-            raise ConversionError(
-                f"a worker was killed, most likely for lack of memory; run again with fewer processes than -np {num_processes}: "
-                "finished cases are kept"
-            ) from None
-        finally:
-            executor.shutdown(cancel_futures=True)
-
-
-def _try_case(job: CaseJob) -> CaseRecord | str:
-    try:
-        return convert_case(job)
-    except UNREADABLE as error:
-        files = f"{job.case.image.relative_to(job.root)}, {job.case.label.relative_to(job.root)}"
-        return f"case '{job.identifier}' ({files}): {error}"
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when its parent was killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: wait([parent.sentinel]) and os._exit(1), daemon=True).start()
+def _remove_half_files(folders: Iterable[Path], part: list[CaseJob], *, everything: bool) -> None:
+    """Remove what a killed run left half written; a part leaves alone what another part may be writing."""
+    names = {path.name for job in part for path in job.results} | {f"{job.identifier}.json" for job in part}
+    for path in [path for folder in folders for path in folder.glob(".*.tmp*")]:
+        if everything or any(path.name.startswith(f".{name}.") for name in names):
+            path.unlink(missing_ok=True)
 
 
 def _write_dataset(work: Work, records: list[CaseRecord]) -> None:
+    in_use = {record.protocol for record in records}
     manifest = LabelManifest(
         dataset=work.pool.dataset,
         classes=work.pool.classes,
-        protocols={source.config.prefix: source.plan.protocol for source in work.sources},
+        protocols={name: protocol for name, protocol in work.protocols.items() if name in in_use},
         sources=tuple(
             SourceRecord(
                 name=source.config.prefix,
@@ -167,15 +210,11 @@ def _write_dataset(work: Work, records: list[CaseRecord]) -> None:
     write_json(content, work.folder / "dataset.json")
 
 
-def _say_skipped(skipped: list[SkippedRecord]) -> None:
-    for record in skipped:
-        print(f"skipped {record.source} '{record.item}': {record.reason}")
-
-
-def _say_result(work: Work, records: dict[str, CaseRecord], *, num_converted: int) -> None:
-    for identifier, record in records.items():
+def _say_result(work: Work, records: dict[str, CaseRecord | None], *, num_converted: int) -> None:
+    done = {identifier: record for identifier, record in records.items() if record is not None}
+    for identifier, record in done.items():
         for note in record.notes:
             print(f"note on case '{identifier}': {note}")
-    counts = Counter(record.source for record in records.values())
+    counts = Counter(record.source for record in done.values())
     said = ", ".join(f"{name} {count}" for name, count in counts.items())
-    print(f"{work.folder.name}: {len(records)} cases ({said}); {num_converted} converted now, {len(work.skipped)} items skipped")
+    print(f"{work.folder.name}: {len(done)} cases ({said}); {num_converted} converted now, {len(work.skipped)} items skipped")

@@ -30,9 +30,7 @@ class Journal:
 
     def finish(self, job: CaseJob, record: CaseRecord, fingerprint: str) -> None:
         """Note that the files of this case are whole."""
-        sizes = {
-            path.relative_to(self.dataset_folder).as_posix(): path.stat().st_size for path in (job.image_file, job.label_file)
-        }
+        sizes = {path.relative_to(self.dataset_folder).as_posix(): path.stat().st_size for path in job.results}
         write_json(
             {"fingerprint": fingerprint, "sizes": sizes, "record": record.model_dump(mode="json")}, self._file(job.identifier)
         )
@@ -60,15 +58,18 @@ class Journal:
 def fingerprint(job: CaseJob) -> str:
     """Changes whenever a case must be converted again: other originals (path, size, time), other options, another converter."""
     files = series_files(job.case.image) if job.case.image.is_dir() else [job.case.image]
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in (*files, job.case.label)]
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in (*files, *job.case.files)]
     options = [
         job.source_name,
+        job.protocol_name,
         job.label_grid.name,
         job.is_ct,
         job.copy,
         job.plan.mapping,
         job.plan.right_ids,
-        job.plan.protocol.model_dump(),
+        job.protocol.model_dump(),
+        f"{job.read_labels.__module__}.{job.read_labels.__qualname__}",
+        [name for name, _ in job.case.annotators],
     ]
     content = json.dumps([_CONVERTER_VERSION, version("imagecodecs"), states, options], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -28,6 +28,18 @@ class LabelPlan:
     mapping: dict[int, int]
     protocol: AnnotationProtocol
 
+    def protocol_for(self, looked_for: tuple[int, ...] | None) -> AnnotationProtocol:
+        """The protocol of a case in which only some of the source's ids were looked for (None: all of them).
+
+        An id of ours counts as looked for where every source id it is made of was.
+        """
+        if looked_for is None:
+            return self.protocol
+        missing = {self.mapping[number] for number in self.source_ids if number not in looked_for}
+        missing |= {self.mapping[right] for number, right in self.right_ids.items() if number not in looked_for}
+        labels = {number: classes for number, classes in self.protocol.labels.items() if number not in missing}
+        return AnnotationProtocol(labels=labels)
+
 
 def own_classes(table: dict[int, SourceLabel], tumor: TumorPolicy = "merge") -> tuple[str, ...]:
     """The classes a source offers under a tumor policy, in the order of its label ids; kidneys without a side offer both."""

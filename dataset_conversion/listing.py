@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from nnunet_partial.dataset_conversion.volume import Volume, read_labels
 from nnunet_partial.labels import LabelError
 
 
@@ -36,20 +37,49 @@ class SourceLabel:
 
 @dataclass(frozen=True)
 class SourceCase:
-    """One labelled case: `name` is its original number or name, `image` a file or the folder of a DICOM series."""
+    """One case of a source.
+
+    Attributes:
+        name: Its original number or name.
+        image: A file, or the folder of a DICOM series.
+        label_files: What makes up its label map, for `Source.read_labels`; empty where nobody annotated the case.
+        looked_for: The label ids that were looked for in this case; None: all ids of the source's label table.
+        annotators: Label maps of single annotators, where the source has several: name -> what makes up the map.
+    """
 
     name: str
     image: Path
-    label: Path
+    label_files: tuple[Path, ...] = ()
+    looked_for: tuple[int, ...] | None = None
+    annotators: tuple[tuple[str, tuple[Path, ...]], ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every original file but the image."""
+        return (*self.label_files, *(file for _, files in self.annotators for file in files))
 
 
 @dataclass
 class Listing:
-    """The labelled cases of a source in numeric order, what was left out and why, and what is wrong."""
+    """The cases of a source in numeric order.
+
+    Attributes:
+        cases: The annotated cases.
+        unlabelled: Images that nobody annotated; left out unless the pool asks for them.
+        skipped: What else was left out, and why.
+        faults: What is wrong.
+    """
 
     cases: list[SourceCase] = field(default_factory=list)
+    unlabelled: list[SourceCase] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+
+
+def read_one_label_file(files: tuple[Path, ...]) -> Volume:
+    """The label map of a source that keeps each in one file."""
+    (file,) = files
+    return read_labels(file)
 
 
 @dataclass(frozen=True)
@@ -64,6 +94,8 @@ class Source:
         licence: The licence, as stated by whom.
         default_name: Name of the dataset in the short form of the command.
         channel_names: nnU-Net's channel names.
+        read_labels: Reads the files that make up one label map; a function of a module, because it travels to a worker. A
+            volume without an affine lies on the image voxel by voxel (pictures know no place in the patient).
         label_grid: How label arrays lie on image arrays.
         axes: Where the axes of every image of this source run, where that is known; other headers are wrong and refused.
         scans: The collection the scans belong to; two sources of one collection would put a scan into training and validation.
@@ -76,6 +108,7 @@ class Source:
     licence: Callable[[Path], str]
     default_name: Callable[[Path], str]
     channel_names: Callable[[Path], dict[str, str]] = lambda _: {"0": "CT"}
+    read_labels: Callable[[tuple[Path, ...]], Volume] = read_one_label_file
     label_grid: LabelGrid = LabelGrid.HEADERS
     axes: str | None = None
     scans: Callable[[Path], str] = str
@@ -108,14 +141,14 @@ def by_number(paths: Iterable[Path], pattern: str, listing: Listing) -> dict[int
 
 
 def pair(images: Mapping, labels: Mapping, name: Callable[..., str], listing: Listing, *, root: Path) -> Listing:
-    """Add the cases that have both an image and a label; what has only one of them is skipped with its reason."""
+    """Add the cases that have an image and a label, and the images without a label; a label without an image is skipped."""
     for key in sorted(set(images) | set(labels), key=lambda key: natural_key(str(key))):
         if key not in labels:
-            listing.skipped.append((str(images[key].relative_to(root)), "no label belongs to it"))
+            listing.unlabelled.append(SourceCase(name(key), images[key]))
         elif key not in images:
             listing.skipped.append((str(labels[key].relative_to(root)), "no image belongs to it"))
         else:
-            listing.cases.append(SourceCase(name(key), images[key], labels[key]))
+            listing.cases.append(SourceCase(name(key), images[key], (labels[key],)))
     return listing
 
 

@@ -11,7 +11,16 @@ differs between scans, and some label headers differ from their volumes', so lab
 
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.listing import LabelGrid, Listing, Source, SourceLabel, by_number, pair, visible_files
+from nnunet_partial.dataset_conversion.listing import (
+    LabelGrid,
+    Listing,
+    Source,
+    SourceCase,
+    SourceLabel,
+    by_number,
+    pair,
+    visible_files,
+)
 
 SOURCE_LABELS = {1: SourceLabel(("liver",)), 2: SourceLabel(("liver",), tumor="liver_tumor")}
 
@@ -23,8 +32,7 @@ def list_cases(root: Path) -> Listing:
     images = by_number(files, r"volume-(\d+)\.nii(?:\.gz)?", listing)
     labels = by_number(files, r"segmentation-(\d+)\.nii(?:\.gz)?", listing)
     tests = by_number(files, r"test-volume-(\d+)\.nii(?:\.gz)?", listing)
-    if tests:
-        listing.skipped.append((f"test-volume-*.nii ({len(tests)} files)", "test volumes have no labels"))
+    listing.unlabelled += [SourceCase(f"test_{number}", path) for number, path in sorted(tests.items())]
     return pair(images, labels, str, listing, root=root)
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -15,6 +15,8 @@ from nnunet_partial.dataset_conversion.sources import SOURCES
 from nnunet_partial.labels import DatasetRecord, LabelSpace
 from nnunet_partial.labels.annotation import validation_faults
 from nnunet_partial.labels.space import near_miss
+
+UnlabelledPolicy = Literal["skip", "keep"]
 
 
 class _Entry(BaseModel):
@@ -30,6 +32,7 @@ class SourceConfig(_Entry):
         name: Prefix of its case identifiers and name of its protocol; by default the source's key.
         tumor: What becomes of tumors drawn inside an organ; "merge" where nothing is said.
         sides: What becomes of kidneys drawn without a side; "split" where nothing is said.
+        unlabelled: What becomes of images that nobody annotated: left out ("skip"), or cases without supervision ("keep").
     """
 
     source: str
@@ -37,6 +40,7 @@ class SourceConfig(_Entry):
     name: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]*$")
     tumor: TumorPolicy | None = None
     sides: SidePolicy | None = None
+    unlabelled: UnlabelledPolicy | None = None
 
     @property
     def prefix(self) -> str:
@@ -46,7 +50,7 @@ class SourceConfig(_Entry):
     @property
     def options(self) -> dict[str, Any]:
         """The options that were set, for the manifest."""
-        return self.model_dump(include={"tumor", "sides"}, exclude_none=True)
+        return self.model_dump(include={"tumor", "sides", "unlabelled"}, exclude_none=True)
 
 
 class PoolConfig(_Entry):

@@ -21,13 +21,13 @@ class Volume:
 
     Attributes:
         array: Stored values.
-        affine: Array index -> mm, in nibabel's RAS+ world.
+        affine: Array index -> mm, in nibabel's RAS+ world; None for a label map made of pictures, which has no place.
         slope: With `inter`, stored value -> intensity.
         inter: See slope.
     """
 
     array: np.ndarray
-    affine: np.ndarray
+    affine: np.ndarray | None
     slope: float = 1.0
     inter: float = 0.0
 

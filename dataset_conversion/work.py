@@ -1,14 +1,16 @@
 """What a pool amounts to: its cases, listed and checked before any of them is read."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_partial.dataset_conversion.case import CaseJob
 from nnunet_partial.dataset_conversion.journal import JOURNAL_FOLDER, Journal, fingerprint
-from nnunet_partial.dataset_conversion.listing import ConversionError
+from nnunet_partial.dataset_conversion.listing import ConversionError, Listing
 from nnunet_partial.dataset_conversion.pool import PoolConfig, PreparedSource, load_pool, prepare_pool
-from nnunet_partial.labels import CaseRecord, SkippedRecord
+from nnunet_partial.labels import AnnotationProtocol, CaseRecord, SkippedRecord
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -18,15 +20,19 @@ class Work:
     Attributes:
         pool: What the user asked for.
         sources: Its sources, checked.
-        jobs: Their labelled cases, in the order of the sources and of the cases' numbers.
+        jobs: Their cases, in the order of the sources and of the cases' numbers.
+        protocols: The annotation protocols of these cases by name.
         skipped: What was left out, and why.
+        faults: What is wrong with single items of a source; the other cases can be converted all the same.
         folder: Where the dataset goes.
     """
 
     pool: PoolConfig
     sources: list[PreparedSource]
     jobs: list[CaseJob]
+    protocols: dict[str, AnnotationProtocol]
     skipped: list[SkippedRecord]
+    faults: list[SkippedRecord]
     folder: Path
 
     def stale(self, journal: Journal) -> list[str]:
@@ -44,41 +50,64 @@ def plan_work(config: Path | PoolConfig, output_root: Path, *, copy: bool) -> Wo
     """List the cases, and check everything that can be checked without opening an image.
 
     Raises:
-        ConversionError: faults of the pool, of its folders or of the place where the dataset would go; all are listed.
+        ConversionError: faults of the pool, of its folders or of the place where the dataset would go; all are listed. Faults of
+            single items of a source alone are no reason to stop: they stand in the result.
     """
     pool = config if isinstance(config, PoolConfig) else load_pool(config)
     sources = prepare_pool(pool)
     folder = Path(output_root).absolute() / pool.dataset.folder_name
-    work = Work(pool, sources, [], [], folder)
+    work = Work(pool, sources, [], {}, [], [], folder)
     faults = _place_faults(folder)
     for source in sources:
-        name = source.config.prefix
         listing = source.source.list_cases(source.root)
-        faults += [f"source '{name}': {fault}" for fault in listing.faults]
-        if not listing.cases:
-            faults.append(f"source '{name}': no labelled case below '{source.root}'; expected {source.source.layout}")
-        work.skipped.extend(SkippedRecord(source=name, item=item, reason=reason) for item, reason in listing.skipped)
-        is_ct = list(source.source.channel_names(source.root).values()) == ["CT"]
-        work.jobs.extend(
-            CaseJob(
-                identifier=f"{name}_{case.name}",
-                source_name=name,
-                root=source.root,
-                case=case,
-                plan=source.plan,
-                label_grid=source.source.label_grid,
-                axes=source.source.axes,
-                is_ct=is_ct,
-                dataset_folder=folder,
-                copy=copy,
+        if not listing.cases and not listing.faults:
+            faults.append(
+                f"source '{source.config.prefix}': no labelled case below '{source.root}'; expected {source.source.layout}"
             )
-            for case in listing.cases
-        )
+        _add_source(work, source, listing, copy=copy)
     repeated = [name for name, count in Counter(job.identifier for job in work.jobs).items() if count > 1]
     faults += [f"case identifier '{name}' arises twice; give the sources other names" for name in repeated]
     if faults:
-        raise ConversionError(faults, where=folder.name)
+        raise ConversionError(
+            [*faults, *(f"source '{fault.source}': {fault.reason}" for fault in work.faults)], where=folder.name
+        )
     return work
+
+
+def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: bool) -> None:
+    """The cases of one source, what of it is left out, and the protocols its cases need."""
+    name = source.config.prefix
+    cases = list(listing.cases)
+    if source.config.unlabelled == "keep":
+        cases += [replace(case, looked_for=()) for case in listing.unlabelled]
+    else:
+        listing.skipped += [(str(case.image.relative_to(source.root)), "no label belongs to it") for case in listing.unlabelled]
+    work.skipped.extend(SkippedRecord(source=name, item=item, reason=reason) for item, reason in listing.skipped)
+    work.faults.extend(SkippedRecord(source=name, item=str(source.root), reason=fault) for fault in listing.faults)
+    is_ct = list(source.source.channel_names(source.root).values()) == ["CT"]
+    names = {tuple(source.plan.protocol.labels.items()): name}
+    for case in cases:
+        protocol = source.plan.protocol_for(case.looked_for)
+        following = f"{name}_{len(names) + 1}" if protocol.labels else f"{name}_unlabelled"
+        protocol_name = names.setdefault(tuple(protocol.labels.items()), following)
+        work.protocols[protocol_name] = protocol
+        work.jobs.append(
+            CaseJob(
+                identifier=f"{name}_{case.name}",
+                source_name=name,
+                protocol_name=protocol_name,
+                protocol=protocol,
+                root=source.root,
+                case=case,
+                plan=source.plan,
+                read_labels=source.source.read_labels,
+                label_grid=source.source.label_grid,
+                axes=source.source.axes,
+                is_ct=is_ct,
+                dataset_folder=work.folder,
+                copy=copy,
+            )
+        )
 
 
 def _place_faults(folder: Path) -> list[str]:
@@ -94,6 +123,17 @@ def _place_faults(folder: Path) -> list[str]:
     return faults
 
 
+def skipped_lines(skipped: list[SkippedRecord]) -> list[str]:
+    """What was left out, a line for each source and reason."""
+    items: dict[tuple[str, str], list[str]] = {}
+    for record in skipped:
+        items.setdefault((record.source, record.reason), []).append(record.item)
+    return [
+        f"{source}: {len(names)} skipped, {reason}: {', '.join(names[:_SHOWN])}" + (", ..." if len(names) > _SHOWN else "")
+        for (source, reason), names in items.items()
+    ]
+
+
 def describe_pool(config: Path | PoolConfig, output_root: Path, *, copy: bool = False) -> str:
     """What `convert_pool` would do, in words; reads file names and writes nothing.
 
@@ -103,19 +143,21 @@ def describe_pool(config: Path | PoolConfig, output_root: Path, *, copy: bool = 
     work = plan_work(config, output_root, copy=copy)
     journal = Journal(work.folder)
     finished = sum(record is not None for record in finished_records(work, journal)[1].values())
-    cases = Counter(job.source_name for job in work.jobs)
+    cases = Counter((job.source_name, job.protocol_name) for job in work.jobs)
     lines = [
         f"{work.folder}: {len(work.jobs)} cases ({finished} are finished), labels 0 background, "
         + ", ".join(f"{n} {c}" for n, c in enumerate(work.pool.classes, 1))
     ]
-    for source in work.sources:
-        name = source.config.prefix
-        protocol = ", ".join(f"{number} = {' or '.join(classes)}" for number, classes in source.plan.protocol.labels.items())
-        missing = [c for c in work.pool.classes if c not in source.plan.protocol.annotated_classes]
+    roots = {source.config.prefix: source.root for source in work.sources}
+    for (name, protocol_name), count in cases.items():
+        protocol = work.protocols[protocol_name]
+        annotated = ", ".join(f"{number} = {' or '.join(classes)}" for number, classes in protocol.labels.items())
+        missing = [c for c in work.pool.classes if c not in protocol.annotated_classes]
         lines.append(
-            f"  {name}: {cases[name]} cases from {source.root}; annotated: {protocol}; "
+            f"  {name}: {count} cases from {roots[name]}; annotated: {annotated or 'nothing'}; "
             f"unannotated: {', '.join(missing) or 'nothing'}"
         )
-    lines += [f"  {record.source}: '{record.item}' would be skipped: {record.reason}" for record in work.skipped]
+    lines += [f"  {line.replace(' skipped', ' would be skipped', 1)}" for line in skipped_lines(work.skipped)]
+    lines += [f"  fault: source '{record.source}': {record.reason}" for record in work.faults]
     lines += [f"  case '{identifier}' would be removed: it is no longer in the pool" for identifier in work.stale(journal)]
     return "\n".join(lines)

@@ -29,6 +29,8 @@ a pool file says what is pooled (abdomen.yaml):
          union     organ and tumor under one id that stands for both classes
   sides: split     kidneys drawn without a side are told apart by connected component (default)
          union     one id that stands for kidney_left and kidney_right
+  unlabelled: skip   images without a label map are left out (default)
+              keep   they become cases in which nothing is annotated
 
 sources and what they expect below the path:
   btcv           img/img<NNNN>.nii.gz and label/label<NNNN>.nii.gz, in any folders
@@ -44,7 +46,8 @@ examples:
   nnunet_partial convert msd ~/Task07_Pancreas -d 502 --tumor separate
   nnunet_partial convert btcv ~/BTCV -d 503 --classes liver spleen pancreas
 
-A killed run goes on where it stopped: run the same command again.
+A killed run goes on where it stopped: run the same command again. Many machines share the work with -num_parts and -part_id,
+or through a Dask scheduler (pip install 'nnunet_partial[cluster]').
 """
 
 
@@ -78,13 +81,34 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         action="store_true",
         help="copy images that can stay as they are; by default they are linked (hard link, else symbolic link)",
     )
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave faulty cases out and list them in the manifest; by default a fault refuses the dataset (good cases are kept)",
+    )
+    parser.add_argument(
+        "-num_parts", type=int, default=1, metavar="N", help="share the cases out to N runs of this command (default: 1)"
+    )
+    parser.add_argument("-part_id", type=int, default=0, metavar="I", help="which of the N parts this run converts, from 0")
+    parser.add_argument(
+        "-scheduler",
+        metavar="ADDRESS",
+        help="convert on a Dask cluster, such as tcp://host:8786; all machines must see the same paths",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say where the dataset lies."""
-    from nnunet_partial.dataset_conversion import SOURCES, convert_pool, describe_pool, load_pool, single_source_pool
+    from nnunet_partial.dataset_conversion import (
+        SOURCES,
+        ConvertOptions,
+        convert_pool,
+        describe_pool,
+        load_pool,
+        single_source_pool,
+    )
 
     short_form = {"path": args.path, "-d": args.dataset_id, "--name": args.name, "--classes": args.classes}
     short_form.update({"--tumor": args.tumor, "--sides": args.sides})
@@ -106,6 +130,14 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe_pool(pool, output_root, copy=args.copy))
         return 0
-    folder = convert_pool(pool, output_root, args.num_processes, copy=args.copy)
-    print(f"the dataset lies in {folder}\nnext: nnunet_partial plan -d {pool.dataset.id}")
+    options = ConvertOptions(
+        num_processes=args.num_processes,
+        copy=args.copy,
+        skip_bad=args.skip_bad,
+        part=(args.part_id, args.num_parts),
+        scheduler=args.scheduler,
+    )
+    folder = convert_pool(pool, output_root, options)
+    if (folder / "dataset.json").exists():
+        print(f"the dataset lies in {folder}\nnext: nnunet_partial verify -d {pool.dataset.id}")
     return 0

@@ -164,12 +164,13 @@ class Demo:
 
     def convert(self, report: Report) -> None:
         """One dataset of nnU-Net's out of the five."""
-        from nnunet_partial.dataset_conversion import convert_pool
+        from nnunet_partial.dataset_conversion import ConvertOptions, convert_pool
 
         log = self.folder / "logs" / "convert.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("w") as file, redirect_stdout(file):
-            convert_pool(self.folder / "abdomen.yaml", self.folder / "nnUNet_raw", self.num_processes, progress=False)
+            options = ConvertOptions(self.num_processes, progress=False)
+            convert_pool(self.folder / "abdomen.yaml", self.folder / "nnUNet_raw", options)
 
     def plan(self, report: Report) -> None:
         """A tiny network, the length of both trainings, preprocessed cases; older trainings do not fit any more."""

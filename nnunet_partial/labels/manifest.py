@@ -51,6 +51,10 @@ class CaseRecord(_Record):
     image_files: tuple[str, ...] = Field(description="The originals, relative to the source's path; a DICOM series is its folder")
     label_files: tuple[str, ...] = Field(description="The originals, relative to the source's path")
     label_counts: dict[int, int] = Field(default_factory=dict, description="Voxels of each label id in the converted label map")
+    annotators: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Where several annotators drew this case: annotator -> originals; the maps lie in annotators/<annotator>/",
+    )
     absent: tuple[str, ...] = Field(default=(), description="Classes that were looked for and are not there")
     notes: tuple[str, ...] = Field(default=(), description="What conversion found worth saying about this case")
 

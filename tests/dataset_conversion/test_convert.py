@@ -30,7 +30,7 @@ from native_sources import (
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunet_partial.dataset_conversion import ConversionError, convert_pool, describe_pool, load_pool
+from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool, describe_pool, load_pool
 from nnunet_partial.labels import Annotation, read_manifest
 
 OUR_IDS = {name: number for number, name in enumerate(CLASSES, 1)}
@@ -45,7 +45,7 @@ SEEDS = {"btcv": 0, "lits": 100, "msd_spleen": 200, "kits19": 300, "tcia_pancrea
 
 
 def convert(pool, root: Path, **options) -> Path:
-    return convert_pool(pool, root, progress=False, **options)
+    return convert_pool(pool, root, ConvertOptions(progress=False, **options))
 
 
 def test_every_label_and_intensity_lies_where_it_lay(five_sources, tmp_path, capsys):
@@ -187,8 +187,8 @@ def test_killed_at_any_moment_a_rerun_ends_with_the_same_files(tmp_path):
     pool = write_pool(tmp_path / "pool.yaml", sources)
     whole = convert(pool, tmp_path / "whole")
     script = (
-        "import sys; from pathlib import Path; from nnunet_partial.dataset_conversion import convert_pool; "
-        "convert_pool(Path(sys.argv[1]), Path(sys.argv[2]), 2, False)"
+        "import sys; from pathlib import Path; from nnunet_partial.dataset_conversion import ConvertOptions, convert_pool; "
+        "convert_pool(Path(sys.argv[1]), Path(sys.argv[2]), ConvertOptions(2, progress=False))"
     )
     folder = tmp_path / "raw" / whole.name
     for num_files in random.Random(0).sample(range(2, 60), 3):
@@ -328,5 +328,5 @@ def test_dry_run_writes_nothing(five_sources, tmp_path):
     assert "10 cases (0 are finished)" in said
     assert "lits: 2 cases" in said
     assert "annotated: 1 = liver; unannotated: spleen, pancreas, kidney_left, kidney_right" in said
-    assert "'Pancreas-CT/PANCREAS_0025' would be skipped" in said
+    assert "1 would be skipped, the folder holds no DICOM files: Pancreas-CT/PANCREAS_0025" in said
     assert not (tmp_path / "raw").exists()

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from native_sources import write_btcv, write_lits, write_msd, write_pool
 
-from nnunet_partial.dataset_conversion import ConversionError, PoolConfig, convert_pool, load_pool, single_source_pool
+from nnunet_partial.dataset_conversion import (
+    ConversionError,
+    ConvertOptions,
+    PoolConfig,
+    convert_pool,
+    load_pool,
+    single_source_pool,
+)
 
 
 def faults_of(path: Path) -> str:
@@ -107,11 +114,11 @@ def test_a_pool_can_be_built_in_python(tmp_path):
             "sources": [{"source": "lits", "path": str(tmp_path / "lits"), "name": "munich"}],
         }
     )
-    folder = convert_pool(pool, tmp_path / "raw", progress=False)
+    folder = convert_pool(pool, tmp_path / "raw", ConvertOptions(progress=False))
     assert (folder / "labelsTr/munich_2.nii.gz").is_file()
     broken = pool.model_copy(update={"classes": ("spleen",)})
     with pytest.raises(ConversionError, match="annotates none of the classes spleen"):
-        convert_pool(broken, tmp_path / "raw", progress=False)
+        convert_pool(broken, tmp_path / "raw", ConvertOptions(progress=False))
 
 
 def test_short_form_takes_the_source_s_own_classes(tmp_path):

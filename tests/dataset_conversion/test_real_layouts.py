@@ -10,7 +10,7 @@ import pytest
 from native_sources import CLASSES, voxels, write_pool
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from nnunet_partial.dataset_conversion import convert_pool
+from nnunet_partial.dataset_conversion import ConvertOptions, convert_pool
 from nnunet_partial.dataset_conversion.btcv import ORGANS
 from nnunet_partial.labels import LabelManifest, read_manifest
 
@@ -37,7 +37,9 @@ def converted(layouts, tmp_path_factory) -> Path:
         {"source": "msd", "path": "Task09_Spleen"},
         {"source": "kits19", "path": "kits19"},
     ]
-    return convert_pool(write_pool(layouts / "abdomen.yaml", sources), tmp_path_factory.mktemp("raw"), 2, progress=False)
+    return convert_pool(
+        write_pool(layouts / "abdomen.yaml", sources), tmp_path_factory.mktemp("raw"), ConvertOptions(2, progress=False)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ def test_decathlon_hippocampus(real_data, tmp_path):
     pool = write_pool(
         tmp_path / "pool.yaml", [{"source": "msd", "path": task.name}], classes=["hippocampus_posterior", "hippocampus_anterior"]
     )
-    folder = convert_pool(pool, tmp_path / "raw", progress=False)
+    folder = convert_pool(pool, tmp_path / "raw", ConvertOptions(progress=False))
     for case in read_manifest(folder / "label_manifest.json").cases:
         original = np.asarray(in_ras(task / case.label_files[0]).dataobj)
         labels = voxels(folder / f"labelsTr/{case.identifier}.nii.gz")

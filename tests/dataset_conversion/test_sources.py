@@ -19,14 +19,11 @@ def test_lits_pairs_by_number_not_by_order(tmp_path):
     (tmp_path / "Training Batch 2/segmentation-30.nii").touch()
     (tmp_path / "Training Batch 1/test-volume-2.nii").touch()
     listing = SOURCES["lits"].list_cases(tmp_path)
-    assert [(case.image.name, case.label.name) for case in listing.cases] == [
+    assert [(case.image.name, case.label_files[0].name) for case in listing.cases] == [
         (f"volume-{i}.nii", f"segmentation-{i}.nii") for i in (2, 9, 10, 101)
     ]
-    assert listing.skipped == [
-        ("test-volume-*.nii (1 files)", "test volumes have no labels"),
-        ("Training Batch 1/volume-3.nii", "no label belongs to it"),
-        ("Training Batch 2/segmentation-30.nii", "no image belongs to it"),
-    ]
+    assert [case.name for case in listing.unlabelled] == ["test_2", "3"]
+    assert listing.skipped == [("Training Batch 2/segmentation-30.nii", "no image belongs to it")]
 
 
 def test_btcv_reads_13_organs(tmp_path):
@@ -45,9 +42,8 @@ def test_kits19_takes_the_repository_or_its_data(tmp_path, folder):
     (tmp_path / "data/case_00251/imaging.nii.gz").touch()
     listing = SOURCES["kits19"].list_cases(tmp_path / folder)
     assert [case.name for case in listing.cases] == ["00002", "00010"]
-    assert [reason for _, reason in listing.skipped] == [
-        "holds neither imaging.nii.gz nor segmentation.nii.gz", "no label belongs to it"
-    ]  # fmt: skip
+    assert [reason for _, reason in listing.skipped] == ["holds neither imaging.nii.gz nor segmentation.nii.gz"]
+    assert [case.name for case in listing.unlabelled] == ["00251"]
 
 
 def test_tcia_skips_empty_patients_and_labels_of_withdrawn_ones(tmp_path):

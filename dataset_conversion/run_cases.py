@@ -1,0 +1,77 @@
+"""Cases converted side by side: in this process, in worker processes, or on a Dask cluster; only paths and records travel."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+
+from nnunet_partial.dataset_conversion.case import UNREADABLE, CaseJob, convert_case
+from nnunet_partial.dataset_conversion.listing import ConversionError
+from nnunet_partial.labels import CaseRecord
+
+CaseResult = tuple[CaseJob, CaseRecord | str]
+
+
+def run_cases(jobs: list[CaseJob], num_processes: int, scheduler: str | None = None) -> Iterator[CaseResult]:
+    """Each job with its record, or with the sentence that says what is wrong, in whatever order they end.
+
+    Args:
+        jobs: The cases to convert.
+        num_processes: Cases converted at the same time, which bounds the memory: each holds one scan.
+        scheduler: Address of a Dask scheduler, whose workers then convert; all machines must see the same paths.
+
+    Raises:
+        ConversionError: a worker was killed.
+    """
+    if scheduler is not None:
+        return _on_cluster(jobs, scheduler)
+    if num_processes <= 1 or len(jobs) <= 1:
+        return map(_job_and_result, jobs)
+    return _in_processes(jobs, num_processes)
+
+
+def _in_processes(jobs: list[CaseJob], num_processes: int) -> Iterator[CaseResult]:
+    with ProcessPoolExecutor(min(num_processes, len(jobs)), initializer=_end_with_parent) as executor:
+        futures = [executor.submit(_job_and_result, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise ConversionError(
+                f"a worker was killed, most likely for lack of memory; run again with fewer processes than -np {num_processes}: "
+                "finished cases are kept"
+            ) from None
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _on_cluster(jobs: list[CaseJob], scheduler: str) -> Iterator[CaseResult]:
+    try:
+        import joblib
+        from dask.distributed import Client
+    except ImportError:
+        raise ConversionError("-scheduler needs dask: pip install 'nnunet_partial[cluster]'") from None
+    try:
+        client = Client(scheduler, timeout=30)
+    except (OSError, ValueError) as error:
+        raise ConversionError(f"no Dask scheduler answers at '{scheduler}': {error}") from None
+    with client, joblib.parallel_config(backend="dask"):
+        yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(
+            joblib.delayed(_job_and_result)(job) for job in jobs
+        )
+
+
+def _job_and_result(job: CaseJob) -> CaseResult:
+    try:
+        return job, convert_case(job)
+    except UNREADABLE as error:
+        return job, f"case '{job.identifier}' ({', '.join(job.relative((job.case.image, *job.case.label_files[:1])))}): {error}"
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent was killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: wait([parent.sentinel]) and os._exit(1), daemon=True).start()
