@@ -1,5 +1,6 @@
 """Cases converted side by side: in this process, in worker processes, or on a Dask cluster; only paths and records travel."""
 
+import errno
 import multiprocessing
 import os
 import threading
@@ -55,7 +56,7 @@ def _on_cluster(jobs: list[CaseJob], scheduler: str) -> Iterator[CaseResult]:
     except ImportError:
         raise ConversionError("-scheduler needs dask: pip install 'nnunet_partial[cluster]'") from None
     try:
-        client = Client(scheduler, timeout=30)
+        client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
         raise ConversionError(f"no Dask scheduler answers at '{scheduler}': {error}") from None
     with client, joblib.parallel_config(backend="dask"):
@@ -68,6 +69,10 @@ def _job_and_result(job: CaseJob) -> CaseResult:
     try:
         return job, convert_case(job)
     except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ConversionError(
+                f"no space left below '{job.dataset_folder}': free some and run again; finished cases are kept"
+            ) from None
         return job, f"case '{job.identifier}' ({', '.join(job.relative((job.case.image, *job.case.label_files[:1])))}): {error}"
 
 

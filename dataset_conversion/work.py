@@ -1,6 +1,7 @@
 """What a pool amounts to: its cases, listed and checked before any of them is read."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from nnunet_partial.dataset_conversion.case import CaseJob
 from nnunet_partial.dataset_conversion.journal import JOURNAL_FOLDER, Journal, fingerprint
 from nnunet_partial.dataset_conversion.listing import ConversionError, Listing
 from nnunet_partial.dataset_conversion.pool import PoolConfig, PreparedSource, load_pool, prepare_pool
+from nnunet_partial.dataset_conversion.sources import SOURCES
 from nnunet_partial.labels import AnnotationProtocol, CaseRecord, SkippedRecord
 
 _SHOWN = 5
@@ -63,6 +65,7 @@ def plan_work(config: Path | PoolConfig, output_root: Path, *, copy: bool) -> Wo
         if not listing.cases and not listing.faults:
             faults.append(
                 f"source '{source.config.prefix}': no labelled case below '{source.root}'; expected {source.source.layout}"
+                + _other_layout(source.root)
             )
         _add_source(work, source, listing, copy=copy)
     repeated = [name for name, count in Counter(job.identifier for job in work.jobs).items() if count > 1]
@@ -108,6 +111,15 @@ def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: b
                 copy=copy,
             )
         )
+
+
+def _other_layout(root: Path) -> str:
+    """Which source a folder looks like, where it is not the one it was said to be."""
+    fitting = []
+    for key, source in SOURCES.items():
+        with suppress(ConversionError):
+            fitting += [key] if source.list_cases(root).cases else []
+    return f"; it looks like {' or '.join(fitting)}" if fitting else ""
 
 
 def _place_faults(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The label manifest: where every case of a dataset came from and what was looked for in it."""
 
 import json
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -156,7 +157,7 @@ def _field(record: Any, name: str) -> Any:
 
 
 def _repeated(names: list[Any]) -> list[Any]:
-    return sorted({name for name in names if name is not None and names.count(name) > 1})
+    return sorted(name for name, count in Counter(name for name in names if name is not None).items() if count > 1)
 
 
 def read_manifest(path: Path) -> LabelManifest:
