@@ -30,7 +30,7 @@ def anatomy_notes(labels: np.ndarray, image: Volume, protocol: AnnotationProtoco
         is_ct: Whether intensities are HU.
     """
     thin = (slice(None, None, _STRIDE),) * 3
-    labels = labels[thin]
+    labels = np.ascontiguousarray(labels[thin])
     number_of = {
         classes[0]: number
         for number, classes in protocol.labels.items()

@@ -19,6 +19,7 @@ from nnunet_partial.dataset_conversion.listing import LabelGrid, SourceCase
 from nnunet_partial.dataset_conversion.nifti import image_header, label_header, linkable_header, write_nifti
 from nnunet_partial.dataset_conversion.volume import (
     AXES,
+    NIBABEL_ERRORS,
     Volume,
     bounding_box,
     has_identity_affine,
@@ -31,7 +32,7 @@ from nnunet_partial.labels import AnnotationProtocol, CaseRecord, count_labels, 
 
 FILE_ENDING = ".nii.gz"
 ANNOTATORS_FOLDER = "annotators"
-UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, nib.filebasedimages.ImageFileError)
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, *NIBABEL_ERRORS)
 """What readers raise for files that are broken or not what their name says."""
 
 _SKEW_WORTH_SAYING_DEGREES = 0.1

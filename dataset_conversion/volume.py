@@ -1,8 +1,10 @@
 """Voxels with a place in the patient: reading NIfTI, bringing arrays to RAS, comparing grids."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
 import SimpleITK
@@ -11,7 +13,11 @@ from nibabel import orientations
 AXES = "RAS"
 """The one orientation of a converted dataset: array axes (x fastest) run to the patient's Right, Anterior, Superior."""
 
+NIBABEL_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.spatialimages.HeaderTypeError)
+"""What nibabel raises for files that are not what their name says; none of these is a ValueError."""
+
 _MAX_GRID_GAP_VOXELS = 0.1
+_DEFLATE_LIMIT = 1032  # no deflate stream unpacks to more than this times its size
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -47,7 +53,7 @@ def read_nifti(path: Path) -> Volume:
     Raises:
         ValueError: it is not a 3D volume of plain numbers.
     """
-    image = nib.load(path)
+    image = _load(path)
     if image.ndim != 3:
         raise ValueError(
             f"expected a 3D volume, '{path.name}' has shape {image.shape}; several phases in one file must be taken apart first"
@@ -59,6 +65,17 @@ def read_nifti(path: Path) -> Volume:
     if not np.isfinite(volume.affine).all() or abs(np.linalg.det(volume.affine)) < 1e-9:
         raise ValueError(f"'{path.name}' has an affine that is no place in space: {volume.affine.tolist()}")
     return volume
+
+
+def _load(path: Path) -> nib.spatialimages.SpatialImage:
+    """`nib.load`; a compressed NIfTI-1 file is unpacked in one piece, which takes half the time."""
+    if path.name.endswith(".nii.gz"):
+        packed = path.read_bytes()
+        size = int.from_bytes(packed[-4:], "little")  # as gzip files end
+        with suppress(RuntimeError, ValueError, SystemError, *NIBABEL_ERRORS):
+            if size <= _DEFLATE_LIMIT * len(packed):
+                return nib.Nifti1Image.from_bytes(imagecodecs.gzip_decode(packed, out=size))
+    return nib.load(path)  # also NIfTI-2 and files of several gzip members; says what is wrong with a broken one
 
 
 def read_labels(path: Path) -> Volume:

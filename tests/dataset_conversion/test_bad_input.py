@@ -132,7 +132,7 @@ def test_a_label_without_an_image_is_said(spleen, capsys):
 def test_a_folder_of_another_dataset_is_recognised(tmp_path):
     write_kits19(tmp_path / "downloads")
     pool = write_pool(tmp_path / "pool.yaml", [{"source": "lits", "path": "downloads"}], classes=["liver"])
-    with pytest.raises(ConversionError, match="no labelled case below .* it looks like .*kits19"):
+    with pytest.raises(ConversionError, match=r"no labelled case below .* it looks like .*kits19"):
         convert_pool(pool, tmp_path / "raw")
 
 
@@ -159,7 +159,7 @@ def test_a_full_disk_stops_at_once_and_a_rerun_goes_on(spleen, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(case_module, "write_nifti", fill_up)
-        with pytest.raises(ConversionError, match="no space left below .*free some and run again"):
+        with pytest.raises(ConversionError, match=r"no space left below .*free some and run again"):
             convert(spleen, skip_bad=True)  # a full disk is no bad case
     folder = convert(spleen)
     assert len(read_manifest(folder / "label_manifest.json").cases) == 2

@@ -62,7 +62,7 @@ def test_a_dask_cluster_converts_the_same_bytes(pool, tmp_path):
 
 def test_a_cluster_that_does_not_answer(pool, tmp_path):
     pytest.importorskip("distributed")
-    with pytest.raises(ConversionError, match="no Dask scheduler answers at 'tcp://127.0.0.1:9'"):
+    with pytest.raises(ConversionError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"):
         convert(pool, tmp_path / "raw", scheduler="tcp://127.0.0.1:9")
 
 
