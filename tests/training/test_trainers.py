@@ -135,6 +135,22 @@ class TestTraining:
         assert all(key.startswith("full") for epoch, *keys in seen if epoch == 0 for key in keys)
         assert any(not key.startswith("full") for epoch, *keys in seen if epoch == 1 for key in keys)
 
+    def test_a_case_nobody_annotated_teaches_nothing(self, root):
+        def forget_all(dataset):
+            dataset["annotation"]["protocols"]["nothing"] = {"labels": {}}
+            dataset["annotation"]["cases"]["liver_01"]["protocol"] = "nothing"
+
+        trainer = trainer_of(nnUNetTrainerMarginalExclusion, root, dataset_change=forget_all)
+        trainer.initialize()
+        shapes = [
+            [round(n * s) for n, s in zip(trainer.configuration_manager.patch_size, scale, strict=True)]
+            for scale in trainer._get_deep_supervision_scales()
+        ]
+        image = torch.randn(2, 1, *trainer.configuration_manager.patch_size)
+        batch = {"data": image, "target": [torch.zeros(2, 1, *shape, dtype=torch.int16) for shape in shapes]}
+        assert trainer.train_step({**batch, "keys": ["liver_01", "liver_01"]})["loss"] == 0
+        assert trainer.train_step({**batch, "keys": ["liver_01", "liver_04"]})["loss"] > 0
+
     def test_the_host_would_have_counted_unannotated_predictions_as_wrong(self, root):
         trainer = trainer_of(nnUNetTrainerMarginal, root)
         trainer.initialize()
