@@ -1,10 +1,11 @@
 """The label space: the classes one network predicts, and the ids nnU-Net knows them by."""
 
-import difflib
 import re
 from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, field_validator
+
+from nnunet_partial.labels.vocabulary import other_side_among, side, suggest
 
 BACKGROUND = "background"
 IGNORE = "ignore"
@@ -63,15 +64,14 @@ class LabelSpace(BaseModel):
 
     def unknown(self, name: str) -> str:
         """The sentence that says a class is not in the label space, and which one was probably meant."""
-        near = difflib.get_close_matches(name.replace(" ", "_").lower(), self.classes, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(self.classes)}"
+        near = suggest(name, self.classes)
+        hint = f"did you mean '{near}'?" if near else f"it has {', '.join(self.classes)}"
         return f"class '{name}' is not in the label space ({hint})"
 
     def left_right_pairs(self) -> tuple[tuple[str, str], ...]:
         """Pairs of classes that differ only in the side, as (left, right)."""
-        return tuple(
-            (name, _other_side(name)) for name in self.classes if "left" in _words(name) and _other_side(name) in self.classes
-        )
+        pairs = ((name, other_side_among(name, self.classes)) for name in self.classes if side(name) == "left")
+        return tuple((left, right) for left, right in pairs if right is not None)
 
     def nnunet_labels(self) -> dict[str, int]:
         """The `labels` entry of nnU-Net's dataset.json."""
@@ -98,15 +98,7 @@ class LabelSpace(BaseModel):
         return space
 
 
-def _words(name: str) -> list[str]:
-    return re.split(r"[_\-]", name)
-
-
-def _other_side(name: str) -> str:
-    return "".join({"left": "right", "right": "left"}.get(word, word) for word in re.split(r"([_\-])", name))
-
-
 def near_miss(name: str, known: Iterable[str]) -> str:
     """' (did you mean ...?)' for the nearest of the known names, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    near = suggest(name, known)
+    return f" (did you mean '{near}'?)" if near else ""
