@@ -2,8 +2,8 @@
 
 The table is vocabulary.json: the organs of the public datasets we know, the 117 classes of TotalSegmentator v2, and tumours. An
 entry that is `sided` stands for three names: the left one, the right one, and their union, which is what "kidney" without a side
-means. Names are those of this project where it had one (`bladder`, `portal_and_splenic_vein`, `vertebrae_l5`: classes are in lower
-case); other datasets' names are synonyms.
+means. Names are those of this project where it had one (`bladder`, `portal_and_splenic_vein`, `vertebrae_l5`: classes are in
+lower case); other datasets' names are synonyms.
 
 Codes are SNOMED CT, as the public mapping tables of TotalSegmentator and of its 3D Slicer extension give them, which follow the
 context groups of DICOM PS3.16; where these two differ, or name a region in place of the organ (hip), there is none here. Rectum,

@@ -29,7 +29,8 @@ VERTEBRAE = [f"vertebrae_{part}{n}" for part, last in (("C", 7), ("T", 12), ("L"
 RIBS = [f"rib_{where}_{n}" for where in ("left", "right") for n in range(1, 13)]
 PROJECT = (
     *ORGANS, "bladder", "prostate_uterus", "rectum", "intestine", "femur_head_left", "liver_tumor", "pancreas_tumor",
-    "kidney_tumor", "kidney_cyst", "hippocampus_anterior", "hippocampus_posterior", "left_atrium", "lung_tumor", "colon_tumor", "hepatic_vessel",
+    "kidney_tumor", "kidney_cyst", "hippocampus_anterior", "hippocampus_posterior", "left_atrium",
+    "lung_tumor", "colon_tumor", "hepatic_vessel",
 )  # fmt: skip
 
 
