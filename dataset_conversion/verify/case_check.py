@@ -16,9 +16,9 @@ from nnunet_partial.dataset_conversion.verify.grid_check import (
     spacing_findings,
 )
 from nnunet_partial.dataset_conversion.verify.intensity_check import intensity_findings
-from nnunet_partial.dataset_conversion.verify.label_check import id_findings, organ_findings, record_findings
+from nnunet_partial.dataset_conversion.verify.label_check import count_voxels, id_findings, organ_findings, record_findings
 from nnunet_partial.dataset_conversion.volume import Volume, has_identity_affine, read_labels, read_nifti, to_ras
-from nnunet_partial.labels import AnnotationProtocol, CaseRecord, LabelSpace, count_labels
+from nnunet_partial.labels import AnnotationProtocol, CaseRecord, LabelSpace
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ def _read(path: Path, reader: Callable[[Path], Volume], findings: list[Finding])
 
 def _label_findings(job: CheckJob, labels: Volume) -> tuple[dict[int, int] | None, list[Finding]]:
     try:
-        counts = count_labels(labels.array)
+        counts = count_voxels(labels.array)
     except ValueError as error:
         return None, [fault("label ids", f"'{job.label_file.name}': {error}")]
     findings = id_findings(counts, job.protocol, job.space)
     if job.record is not None:
         findings += record_findings(counts, job.record, job.protocol)
     spacing_known = not (any(job.is_ct) and has_identity_affine(labels))
-    whole = Volume(labels.array.astype(np.int16, copy=False), labels.affine)  # label maps may hold whole numbers in floats
-    return counts, findings + organ_findings(whole, job.protocol, spacing_known=spacing_known)
+    voxel_ml = abs(np.linalg.det(labels.affine[:3, :3])) / 1000
+    return counts, findings + organ_findings(labels.array, job.protocol, voxel_ml=voxel_ml, spacing_known=spacing_known)
 
 
 def _joint_findings(job: CheckJob, images: list[Volume | None], labels: Volume | None) -> list[Finding]:

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 _FORMATS = (".png", ".svg")
 _INK, _FAINT, _PAPER = "#1d2733", "#6b7785", "#ffffff"
-_PRESENT, _ABSENT, _UNION, _UNANNOTATED, _UNREAD = "#2a7f9e", "#e8a13a", "#7d6bb5", "#eef1f4", "#c8506a"
+_PRESENT, _ABSENT, _UNION, _UNANNOTATED, _UNREAD = "#2a7f9e", "#c97b12", "#7d6bb5", "#eef1f4", "#c8506a"
 _GAP = 0.05
 _CELL_INCHES = (1.35, 0.5)
 
 
 def draw_coverage(coverage: Coverage, path: Path, *, title: str) -> None:
-    """Draw the matrix: looked for and there, looked for and absent (by their share of the cases), nobody looked; unions in one piece.
+    """Draw the matrix: cases in which a class was looked for and is there, or is absent; nobody looked; unions in one piece.
 
     Args:
         coverage: The matrix.

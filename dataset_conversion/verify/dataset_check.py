@@ -125,7 +125,7 @@ def _extra(part: str, name: str, ending: str) -> Finding:
         return fault("extra file", f"'{part}/{name}' belongs to no case of dataset.json['annotation']; not checked")._replace(
             case=key
         )
-    return remark("extra file", f"'{part}/{name}' is no file of nnU-Net's")
+    return remark("other files", f"'{part}/{name}' is no file of nnU-Net's")
 
 
 def _number_findings(content: dict[str, Any], label_files: set[str], ending: str) -> list[Finding]:

@@ -66,7 +66,7 @@ def spacing_findings(image: Volume, path: Path, *, is_ct: bool) -> list[Finding]
         findings.append(
             remark(
                 "unknown spacing",
-                f"'{path.name}' says 1 mm along every axis, as headers that lost their spacing do (LiTS 28-47); no volume is judged",
+                f"'{path.name}' says 1 mm along every axis, like headers that lost the spacing (LiTS 28-47); no volume is judged",
             )
         )
     if spacing_mm.min() < _SPACING_MM[0]:

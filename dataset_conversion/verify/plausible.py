@@ -44,7 +44,7 @@ _BOUNDS = {
     "bladder": Plausible(3, 2500),
     "prostate": Plausible(3, 500),
     "uterus": Plausible(5, 3000),
-    "aorta": Plausible(2, 1200),
+    "aorta": Plausible(2, 1200, 2),  # a scan that begins below the arch has the ascending and the descending part
     "inferior_vena_cava": Plausible(2, 400),
     "superior_vena_cava": Plausible(1, 100),
     "portal_vein": Plausible(0.5, 150, None),

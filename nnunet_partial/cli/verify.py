@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from nnunet_partial.dataset_conversion.verify import Report
 
 DESCRIPTION = """\
-Check a dataset in $nnUNet_raw before anything is trained on it: every image and label map against each other, against the protocol and
-the manifest, and against the anatomy. Says in how many cases of each source each class was looked for, is there, or is absent.
+Check a dataset in $nnUNet_raw before anything is trained on it: images and label maps against each other, against protocols and
+manifest, and against the anatomy. Says in how many cases of each source each class was looked for, is there, or is absent.
 
 Results are kept beside the dataset (.verification.json): a second run reads only the cases that are new or changed."""
 
@@ -22,7 +22,8 @@ a fault is something training would suffer from; the exit status is then 1:
   missing file, extra file, numTraining, manifest, unreadable, affine, orientation, geometry, spacing below 0.1 mm, NaN,
   constant image, rescaled, label ids, unannotated, label counts, absent, volume, anatomy, mismatch
 a remark is unusual and may well be right; the exit status stays 0, or is 1 with --strict:
-  unknown spacing, spacing, intensity range, no air, empty label map, absent, parts, specks, volume (cut by the scan), HU in organs
+  unknown spacing, spacing, intensity range, no air, empty label map, absent, parts, specks, volume (cut by the scan),
+  HU in organs, other files
 docs/verify.md says what each one means and what to do.
 
 examples:
