@@ -47,6 +47,8 @@ def list_dataset(folder: Path) -> DatasetFiles:
     ending = content.get("file_ending")
     if ending not in _NIFTI_ENDINGS:
         raise ValueError(f"'{file}': file_ending is {ending!r}; only {' and '.join(_NIFTI_ENDINGS)} can be verified")
+    if not content.get("channel_names"):
+        raise ValueError(f"'{file}' has no channel_names, such as {{'0': 'CT'}}")
     if "dataset" in content:
         raise ValueError(f"'{file}' lists its files under 'dataset'; only files in imagesTr and labelsTr can be verified")
     annotation = Annotation.from_dataset_json(content)
@@ -91,8 +93,8 @@ def _jobs(
     folder: Path, content: dict[str, Any], annotation: Annotation, manifest: LabelManifest | None, ending: str
 ) -> tuple[list[CheckJob], list[Finding]]:
     """The cases that can be checked, and what is missing or extra."""
-    channels = [name.upper() == "CT" for name in content["channel_names"].values()]
-    present = {part: {path.name for path in (folder / part).glob("*")} for part in ("imagesTr", "labelsTr")}
+    channels = [str(name).upper() == "CT" for name in content["channel_names"].values()]
+    present = {part: {path.name for path in (folder / part).glob("*") if path.exists()} for part in ("imagesTr", "labelsTr")}
     records = {case.identifier: case for case in manifest.cases} if manifest else {}
     jobs, findings, expected = [], [], {"imagesTr": set(), "labelsTr": set()}
     for key in sorted(annotation.cases, key=natural_key):
@@ -101,7 +103,7 @@ def _jobs(
         expected["labelsTr"].add(f"{key}{ending}")
         missing = [f"imagesTr/{name}" for name in images if name not in present["imagesTr"]]
         missing += [f"labelsTr/{key}{ending}"] if f"{key}{ending}" not in present["labelsTr"] else []
-        findings += [fault("missing file", f"'{name}' is not there")._replace(case=key) for name in missing]
+        findings += [_missing(folder / name, name)._replace(case=key) for name in missing]
         if not missing:
             jobs.append(
                 CheckJob(
@@ -116,6 +118,14 @@ def _jobs(
             )
     findings += [_extra(part, name, ending) for part in present for name in sorted(present[part] - expected[part])]
     return jobs, findings + _number_findings(content, present["labelsTr"], ending)
+
+
+def _missing(path: Path, name: str) -> Finding:
+    if path.is_symlink():
+        return fault(
+            "missing file", f"'{name}' is a link to '{path.readlink()}', which is not there; convert with --copy to be safe"
+        )
+    return fault("missing file", f"'{name}' is not there")
 
 
 def _extra(part: str, name: str, ending: str) -> Finding:
