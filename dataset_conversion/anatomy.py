@@ -80,7 +80,8 @@ def intensity_notes(labels: np.ndarray, image: Volume, protocol: AnnotationProto
 
 def match_notes(labels: np.ndarray, image: Volume, protocol: AnnotationProtocol) -> list[str]:
     """Whether solid organs are drawn on something else, or would fit the CT better mirrored. Arguments as of `anatomy_notes`."""
-    ids = [number for name, number in _ids(protocol).items() if name in _SOLID]
+    solid_or_tumor = {*_SOLID, *(f"{name}_tumor" for name in _SOLID)}
+    ids = [n for n, classes in protocol.labels.items() if classes[0] in _SOLID and solid_or_tumor.issuperset(classes)]
     drawn, intensities = np.isin(labels[_THIN], ids), image.intensities(_THIN)
     if not drawn.any():
         return []

@@ -5,6 +5,7 @@ import json
 import time
 from pathlib import Path
 
+from nnunet_partial import __version__
 from nnunet_partial.dataset_conversion.verify.case_check import CaseResult, CheckJob
 from nnunet_partial.dataset_conversion.verify.finding import Finding
 from nnunet_partial.labels import write_json
@@ -59,9 +60,9 @@ class Cache:
 
 def fingerprint(job: CheckJob) -> str:
     """Changes whenever a case must be checked again: other files (size, time), protocol, manifest entry, or checks."""
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in (*job.image_files, job.label_file)]
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in job.files]
     said = (job.record.label_counts, job.record.absent) if job.record else None
-    content = [_CHECKS_VERSION, files, job.is_ct, job.protocol.model_dump(), job.space.model_dump(), said]
+    content = [__version__, _CHECKS_VERSION, files, job.is_ct, job.protocol.model_dump(), job.space.model_dump(), said]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -33,6 +33,7 @@ class CheckJob:
         protocol: How it was annotated.
         space: The classes of the dataset.
         record: What the manifest says of it, None where there is no manifest.
+        annotator_files: The label maps of single annotators, where there are several.
     """
 
     identifier: str
@@ -42,6 +43,12 @@ class CheckJob:
     protocol: AnnotationProtocol
     space: LabelSpace
     record: CaseRecord | None
+    annotator_files: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the case."""
+        return (*self.image_files, self.label_file, *self.annotator_files)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ def check_case(job: CheckJob) -> CaseResult:
         counts, found = _label_findings(job, labels)
         findings += found
     findings += _joint_findings(job, images, labels if counts is not None else None)
+    for path in job.annotator_files:
+        findings += _annotator_findings(job, path, images[0])
     return CaseResult(tuple(finding._replace(case=job.identifier) for finding in findings), counts)
 
 
@@ -93,6 +102,21 @@ def _label_findings(job: CheckJob, labels: Volume) -> tuple[dict[int, int] | Non
     spacing_known = not (any(job.is_ct) and has_identity_affine(labels))
     voxel_ml = abs(np.linalg.det(labels.affine[:3, :3])) / 1000
     return counts, findings + organ_findings(labels.array, job.protocol, voxel_ml=voxel_ml, spacing_known=spacing_known)
+
+
+def _annotator_findings(job: CheckJob, path: Path, image: Volume | None) -> list[Finding]:
+    """The label map of one of several annotators: its ids, and whether it lies on the image."""
+    findings: list[Finding] = []
+    labels = _read(path, read_labels, findings)
+    if labels is None:
+        return findings
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        ids = id_findings(count_voxels(labels.array), job.protocol, job.space)
+    except ValueError as error:
+        ids = [fault("label ids", str(error))]
+    findings += [finding._replace(message=f"'{name}': {finding.message}") for finding in ids]
+    return findings + (geometry_findings(image, labels, job.image_files[0].name, name) if image is not None else [])
 
 
 def _joint_findings(job: CheckJob, images: list[Volume | None], labels: Volume | None) -> list[Finding]:

@@ -14,6 +14,7 @@ _INK, _FAINT, _PAPER = "#1d2733", "#6b7785", "#ffffff"
 _PRESENT, _ABSENT, _UNION, _UNANNOTATED, _UNREAD = "#2a7f9e", "#c97b12", "#7d6bb5", "#eef1f4", "#c8506a"
 _GAP = 0.05
 _CELL_INCHES = (1.35, 0.5)
+_NAME_LENGTH = 16
 
 
 def draw_coverage(coverage: Coverage, path: Path, *, title: str) -> None:
@@ -64,9 +65,12 @@ def check_picture_path(path: Path) -> None:
 
 
 def _draw_head(axes: "Axes", column: float, name: str, what: str) -> None:
-    shown = name if len(name) <= 16 else f"{name[:15]}…"
-    axes.text(column + 0.5, -0.52, shown, ha="center", va="center", fontsize=9.5, color=_INK, weight="bold")
+    axes.text(column + 0.5, -0.52, _short(name), ha="center", va="center", fontsize=9.5, color=_INK, weight="bold")
     axes.text(column + 0.5, -0.2, what, ha="center", va="center", fontsize=8, color=_FAINT)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 
 def _draw_column(axes: "Axes", column: int, cells: list[Cell], classes: tuple[str, ...]) -> None:
@@ -99,7 +103,7 @@ def _draw_cell(axes: "Axes", column: int, rows: tuple[int, int], cell: Cell, awa
         left += width
     said = str(cell.annotated) + (" as one id" if cell.shares_id_with else "")
     if away:
-        said += "\nwith " + ", ".join(name.replace("_", " ") for name in away)
+        said += f"\nwith {_short(away[0].replace('_', ' '))}" + (f" + {len(away) - 1}" if len(away) > 1 else "")
     lines = said.count("\n") + 1
     axes.text(
         column + 0.5, middle - 0.1, said, ha="center", va="center", fontsize=10 if lines == 1 else 7, color="white", weight="bold"

@@ -103,6 +103,8 @@ def _jobs(
         expected["labelsTr"].add(f"{key}{ending}")
         missing = [f"imagesTr/{name}" for name in images if name not in present["imagesTr"]]
         missing += [f"labelsTr/{key}{ending}"] if f"{key}{ending}" not in present["labelsTr"] else []
+        annotators = [f"annotators/{name}/{key}{ending}" for name in records[key].annotators] if key in records else []
+        missing += [name for name in annotators if not (folder / name).is_file()]
         findings += [_missing(folder / name, name)._replace(case=key) for name in missing]
         if not missing:
             jobs.append(
@@ -114,6 +116,7 @@ def _jobs(
                     protocol=annotation.protocol_of(key),
                     space=annotation.space,
                     record=records.get(key),
+                    annotator_files=tuple(folder / name for name in annotators),
                 )
             )
     findings += [_extra(part, name, ending) for part in present for name in sorted(present[part] - expected[part])]

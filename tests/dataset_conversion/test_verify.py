@@ -1,6 +1,7 @@
 """Verification: every kind of finding is provoked once, on a dataset in which nothing else is wrong."""
 
 import gzip
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -14,12 +15,13 @@ from small_abdomen import (
     edit_json,
     edit_labels,
     edit_record,
+    save,
     swapped,
     verify,
     write_dataset,
 )
 
-from nnunet_partial.dataset_conversion import convert_pool, single_source_pool
+from nnunet_partial.dataset_conversion import ConvertOptions, convert_pool, single_source_pool
 from nnunet_partial.dataset_conversion.verify import FAULT, REMARK
 from nnunet_partial.dataset_conversion.verify.plausible import plausible
 from nnunet_partial.labels import LabelError
@@ -175,6 +177,42 @@ def test_a_union_is_as_large_as_both(dataset):
     assert parts.message.startswith("kidney_left or kidney_right is in 3 parts")
 
 
+def test_the_label_maps_of_single_annotators(dataset):
+    edit_record(dataset, "full_1", annotators={"one": ("a.nii",), "two": ("b.nii",)})
+    for name in ("one", "two"):
+        (dataset / "annotators" / name).mkdir(parents=True)
+        shutil.copyfile(dataset / "labelsTr/full_1.nii.gz", dataset / "annotators" / name / "full_1.nii.gz")
+    assert verify(dataset).findings == ()
+    save(dataset / "annotators/two/full_1.nii.gz", np.full((60, 50, 37), 9, dtype=np.uint8))
+    assert [(finding.kind, finding.message.split(" (")[0]) for finding in verify(dataset).findings] == [
+        ("label ids", "'two/full_1.nii.gz': label id 9"), ("empty label map", "'two/full_1.nii.gz': the label map is empty, though "
+         "aorta, gallbladder, kidney_left, kidney_right, liver, spleen, stomach were looked for"),
+        ("geometry", "'full_1_0000.nii.gz' has shape"),
+    ]  # fmt: skip
+    (dataset / "annotators/one/full_1.nii.gz").unlink()
+    (missing,) = verify(dataset).findings
+    assert (missing.kind, missing.message) == ("missing file", "'annotators/one/full_1.nii.gz' is not there")
+
+
+def test_a_case_nobody_annotated(dataset):
+    """Conversion keeps images without labels where it is told to: nothing was looked for, and the label map is 0 everywhere."""
+    for name in ("dataset.json", "label_manifest.json"):
+        edit_json(dataset, name, lambda content: content.get("annotation", content)["protocols"]["kits"].update(labels={}))
+    for key in ("kits_1", "kits_2"):
+        edit_labels(dataset, np.zeros_like, key)
+    report = verify(dataset)
+    assert report.findings == ()
+    assert report.coverage.sources == {"full": 2, "kits": 2}
+    assert report.coverage.cells["kidney_left", "kits"].annotated == 0
+
+
+def test_a_union_is_held_against_the_image(dataset):
+    edit_image(dataset, lambda a: a[:, ::-1], "kits_1")
+    (finding,) = verify(dataset).findings
+    assert (finding.kind, finding.case) == ("mismatch", "kits_1")
+    assert "mirrored along y" in finding.message
+
+
 def test_files_of_no_case_and_numbers(dataset):
     (dataset / "labelsTr/other_1.nii.gz").write_bytes(b"")
     (dataset / "imagesTr/._full_1_0000.nii.gz").write_bytes(b"")
@@ -263,7 +301,7 @@ def test_two_real_scans_have_no_fault(real_data, tmp_path):
         for part, name in (("img", "img"), ("label", "label")):
             (tmp_path / part).mkdir(exist_ok=True)
             (tmp_path / part / f"{name}{number:04d}.nii.gz").symlink_to(real_data / "btcv" / part / f"{name}{number:04d}.nii.gz")
-    folder = convert_pool(single_source_pool("btcv", str(tmp_path), 501), tmp_path / "raw", progress=False)
+    folder = convert_pool(single_source_pool("btcv", str(tmp_path), 501), tmp_path / "raw", ConvertOptions(progress=False))
     report = verify(folder)
     assert report.of(FAULT) == []
     assert {finding.kind for finding in report.findings} <= {"no air"}  # these scans are clipped to a window
