@@ -6,7 +6,7 @@ from typing import Any
 
 from nnunet_partial.labels import Annotation, AnnotationProtocol
 
-UNANNOTATED = "·"
+_UNANNOTATED = "-"
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,13 @@ def coverage_table(coverage: Coverage) -> str:
     ]
     widths = [max(len(row[column]) for row in (heads, *lines)) for column in range(len(heads))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (heads, *lines)]
-    legend = f"cases looked for: voxels   {UNANNOTATED} nobody looked   U one id for a union of classes"
+    legend = f"cases looked for: voxels   {_UNANNOTATED} nobody looked   U one id for a union of classes"
     return "\n".join([*text, legend])
 
 
 def _in_words(cell: Cell) -> str:
     if not cell.annotated:
-        return UNANNOTATED
+        return _UNANNOTATED
     asides = ", ".join(f"{number} {what}" for number, what in ((cell.absent, "absent"), (cell.unread, "unread")) if number)
     said = f"{cell.annotated} ({asides})" if asides else str(cell.annotated)
     return f"{'U ' if cell.shares_id_with else ''}{said}: {short_number(cell.voxels)}"

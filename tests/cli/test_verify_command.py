@@ -58,7 +58,7 @@ def test_files(cli, dataset, tmp_path):
         "class": "kidney_left", "source": "kits", "cases": "2", "annotated": "2", "present": "2", "absent": "0", "unread": "0",
         "voxels": "2304", "shares_id_with": "kidney_right",
     }  # fmt: skip
-    assert files["picture"].read_text().startswith("<?xml")
+    assert files["picture"].read_text(encoding="utf-8").startswith("<?xml")
     status, out, err = cli("verify", "-d", 500, "--json", "-")
     assert json.loads(out) == everything
     assert (status, err) == (1, "")

@@ -26,8 +26,8 @@ def test_cells(dataset):
 def test_table(dataset):
     lines = report_text(verify(dataset), max_examples=0).splitlines()
     rows = {line.split("  ")[0]: " ".join(line.split()) for line in lines}
-    assert rows["liver"] == "liver 2: 14.1k · 2 of 4"
-    assert rows["gallbladder"] == "gallbladder 2 (1 absent): 75 · 2 of 4"
+    assert rows["liver"] == "liver 2: 14.1k - 2 of 4"
+    assert rows["gallbladder"] == "gallbladder 2 (1 absent): 75 - 2 of 4"
     assert rows["kidney_left"] == "kidney_left 2: 1.15k U 2: 2.3k 4 of 4"
 
 
@@ -39,7 +39,7 @@ def test_picture(dataset, tmp_path, ending):
         draw_coverage(coverage, file, title="Dataset500_Abdomen")
     assert files[0].read_bytes() == files[1].read_bytes()
     if ending == ".svg":
-        content = files[0].read_text()
+        content = files[0].read_text(encoding="utf-8")
         assert content.count("<!-- 2 as one id -->") == 1  # two kidneys, one box
         assert all(f"<!-- {name} -->" in content for name in CLASSES)
     with pytest.raises(ValueError, match="must end in"):
