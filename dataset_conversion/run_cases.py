@@ -1,16 +1,11 @@
 """Cases converted side by side: in this process, in worker processes, or on a Dask cluster; only paths and records travel."""
 
 import errno
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 
 from nnunet_partial.dataset_conversion.case import UNREADABLE, CaseJob, convert_case
 from nnunet_partial.dataset_conversion.listing import ConversionError
+from nnunet_partial.dataset_conversion.workers import in_parallel
 from nnunet_partial.labels import CaseRecord
 
 CaseResult = tuple[CaseJob, CaseRecord | str]
@@ -25,28 +20,11 @@ def run_cases(jobs: list[CaseJob], num_processes: int, scheduler: str | None = N
         scheduler: Address of a Dask scheduler, whose workers then convert; all machines must see the same paths.
 
     Raises:
-        ConversionError: a worker was killed.
+        RuntimeError: a worker was killed.
     """
     if scheduler is not None:
         return _on_cluster(jobs, scheduler)
-    if num_processes <= 1 or len(jobs) <= 1:
-        return map(_job_and_result, jobs)
-    return _in_processes(jobs, num_processes)
-
-
-def _in_processes(jobs: list[CaseJob], num_processes: int) -> Iterator[CaseResult]:
-    with ProcessPoolExecutor(min(num_processes, len(jobs)), initializer=_end_with_parent) as executor:
-        futures = [executor.submit(_job_and_result, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise ConversionError(
-                f"a worker was killed, most likely for lack of memory; run again with fewer processes than -np {num_processes}: "
-                "finished cases are kept"
-            ) from None
-        finally:
-            executor.shutdown(cancel_futures=True)
+    return in_parallel(_try_case, jobs, num_processes)
 
 
 def _on_cluster(jobs: list[CaseJob], scheduler: str) -> Iterator[CaseResult]:
@@ -66,17 +44,15 @@ def _on_cluster(jobs: list[CaseJob], scheduler: str) -> Iterator[CaseResult]:
 
 
 def _job_and_result(job: CaseJob) -> CaseResult:
+    return job, _try_case(job)
+
+
+def _try_case(job: CaseJob) -> CaseRecord | str:
     try:
-        return job, convert_case(job)
+        return convert_case(job)
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ConversionError(
                 f"no space left below '{job.dataset_folder}': free some and run again; finished cases are kept"
             ) from None
-        return job, f"case '{job.identifier}' ({', '.join(job.relative((job.case.image, *job.case.label_files[:1])))}): {error}"
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when its parent was killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: wait([parent.sentinel]) and os._exit(1), daemon=True).start()
+        return f"case '{job.identifier}' ({', '.join(job.relative((job.case.image, *job.case.label_files[:1])))}): {error}"

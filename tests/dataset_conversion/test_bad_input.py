@@ -149,7 +149,8 @@ def test_a_file_that_may_not_be_read_is_named(spleen, monkeypatch):
         convert(spleen)
 
 
-def test_a_full_disk_stops_at_once_and_a_rerun_goes_on(spleen, monkeypatch):
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_full_disk_stops_at_once_and_a_rerun_goes_on(spleen, monkeypatch, num_processes):
     write = case_module.write_nifti
 
     def fill_up(array, header, path):
@@ -160,7 +161,7 @@ def test_a_full_disk_stops_at_once_and_a_rerun_goes_on(spleen, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(case_module, "write_nifti", fill_up)
         with pytest.raises(ConversionError, match=r"no space left below .*free some and run again"):
-            convert(spleen, skip_bad=True)  # a full disk is no bad case
+            convert(spleen, skip_bad=True, num_processes=num_processes)  # a full disk is no bad case
     folder = convert(spleen)
     assert len(read_manifest(folder / "label_manifest.json").cases) == 2
 
