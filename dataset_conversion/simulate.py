@@ -74,13 +74,18 @@ def write_simulations(
     return [place.folder for place in places]
 
 
-def describe_simulation(source: AnnotatedDataset, plan: SimulationPlan) -> str:
-    """What a plan keeps and drops, class by class, and what was done so that every class can be learnt."""
-    lines = [f"{plan.dataset.folder_name}: {len(plan.cases)} training cases, {len(plan.held_out)} held out"]
-    lines[0] += f", {len(plan.unused)} unused" if plan.unused else ""
-    for name, numbers in _class_numbers(source, plan).items():
-        lines.append(f"  {name:<24} annotated in {numbers['kept']} of {numbers['annotated']}, there in {numbers['present']}")
-    return "\n".join([*lines, *(f"note: {note}" for note in plan.notes)])
+def describe_simulations(source: AnnotatedDataset, plans: Sequence[SimulationPlan]) -> str:
+    """In how many training cases each class stays annotated, dataset by dataset, and what was done so that all can be learnt."""
+    rows = [["annotated in", *(str(plan.dataset.id) for plan in plans)]]
+    numbers = [_class_numbers(source, plan) for plan in plans]
+    rows += [[name, *(_kept_in_words(found[name]) for found in numbers)] for name in source.manifest.classes]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    for plan in plans:
+        lines.append(f"{plan.dataset.id}: {len(plan.cases)} training cases, {len(plan.held_out)} held out")
+        lines[-1] += f", {len(plan.unused)} unused" if plan.unused else ""
+        lines += [f"{plan.dataset.id}: note: {note}" for note in plan.notes]
+    return "\n".join(lines)
 
 
 def _write(place: SimulationFolder, num_processes: int, progress: bool) -> None:
@@ -185,6 +190,11 @@ def _report(place: SimulationFolder) -> dict[str, Any]:
 def _dropped(source: AnnotatedDataset, plan: SimulationPlan, case: SimulatedCase) -> list[str]:
     before, after = source.protocol_of(case.identifier), plan.protocols[case.protocol]
     return [name for name in source.manifest.classes if name in before.annotated_classes - after.annotated_classes]
+
+
+def _kept_in_words(numbers: dict[str, int]) -> str:
+    absent = numbers["kept"] - numbers["present"]
+    return f"{numbers['kept']} of {numbers['annotated']}" + (f" (absent in {absent})" if absent else "")
 
 
 def _class_numbers(source: AnnotatedDataset, plan: SimulationPlan) -> dict[str, dict[str, int]]:

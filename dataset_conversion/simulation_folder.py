@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ class SimulationFolder:
             for other in sorted(self.folder.parent.glob(f"{prefix}_*"))
             if other != self.folder
         ]
-        if not self.folder.is_dir() or not any(self.folder.iterdir()):
-            return found
+        if not any(path.is_file() and not path.name.startswith(".") for path in self.folder.rglob("*")):
+            return found  # not there, empty, or killed before it was claimed
         try:
             request = json.loads(self._request_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -67,14 +68,14 @@ class SimulationFolder:
                 *found,
                 f"'{self.folder}' exists and was not made by `nnunet_partial simulate`; choose another id or name, or remove it",
             ]
-        if request == self._request():
+        if request == self._request:
             return found + self._foreign_files()
-        changed = [key for key, value in self._request().items() if request.get(key) != value]
+        changed = [key for key, value in self._request.items() if request.get(key) != value]
         if changed == ["source_state"]:
             return [*found, f"'{self.folder}' was made before {self.source.folder.name} changed; remove it, or choose another id"]
         return [
             *found,
-            f"'{self.folder}' was made with {_said(request, changed)}, not with {_said(self._request(), changed)}; "
+            f"'{self.folder}' was made with {_said(request, changed)}, not with {_said(self._request, changed)}; "
             "remove it, or choose another id or name",
         ]
 
@@ -82,7 +83,7 @@ class SimulationFolder:
         """Claim the folder, and remove half files of a killed run."""
         (self.folder / JOURNAL_FOLDER).mkdir(parents=True, exist_ok=True)
         if not self._request_file.exists():
-            write_json(self._request(), self._request_file)
+            write_json(self._request, self._request_file)
         for parent in {path.parent for identifier in self.identifiers for path in self.files_of(identifier)}:
             parent.mkdir(exist_ok=True)
         for path in self.folder.glob("**/.*.tmp*"):
@@ -102,6 +103,7 @@ class SimulationFolder:
         sizes = {path.relative_to(self.folder).as_posix(): path.stat().st_size for path in self.files_of(identifier)}
         write_json({"label_counts": label_counts, "sizes": sizes}, self._case_file(identifier))
 
+    @cached_property
     def _request(self) -> dict[str, Any]:
         """What the content of the folder depends on."""
         paths = [path for files in self.source.images.values() for path in files] + [
@@ -139,12 +141,12 @@ def write_guard(places: list[SimulationFolder]) -> None:
     """Refuse, before anything is written, all places that cannot be written to.
 
     Raises:
-        ConversionError: ids or names used twice, folders that are somebody else's; all are listed.
+        ConversionError: ids used twice, folders that are somebody else's; all are listed.
     """
-    names = [place.folder.name for place in places]
-    faults = [f"{name} is asked for twice; give each its own id" for name in sorted({n for n in names if names.count(n) > 1})]
-    ids = [name[:10] for name in names]
-    faults += [f"id {number[7:]} is asked for twice" for number in sorted({i for i in ids if ids.count(i) > 1}) if not faults]
+    ids = [place.plan.dataset.id for place in places]
+    faults = [
+        f"id {number} is asked for twice; give each dataset its own" for number in sorted(set(ids)) if ids.count(number) > 1
+    ]
     faults += [fault for place in places for fault in place.faults()]
     if faults:
         raise ConversionError(faults)

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     """Simulate, and say where the datasets lie."""
     from nnunet_partial.dataset_conversion.annotated_dataset import read_annotated_dataset
     from nnunet_partial.dataset_conversion.mix import read_mix
-    from nnunet_partial.dataset_conversion.simulate import describe_simulation, write_simulations
+    from nnunet_partial.dataset_conversion.simulate import describe_simulations, write_simulations
     from nnunet_partial.dataset_conversion.simulation_plan import choose_test_cases, plan_like, plan_missing
     from nnunet_partial.datasets import dataset_name
     from nnunet_partial.paths import nnunet_folder
@@ -116,9 +116,9 @@ def run(args: argparse.Namespace) -> int:
             for dataset, percent in zip(datasets, args.missing, strict=True)
         ]
     folders = write_simulations(source, plans, raw, num_processes=args.num_processes)
-    for plan, folder in zip(plans, folders, strict=True):
-        print(f"{describe_simulation(source, plan)}\nit lies in {folder}")
-    print("next: " + "; ".join(f"nnunet_partial plan -d {number}" for number in args.ids))
+    print(describe_simulations(source, plans))
+    for number, folder in zip(args.ids, folders, strict=True):
+        print(f"the dataset lies in {folder}; next: nnunet_partial plan -d {number}")
     return 0
 
 
