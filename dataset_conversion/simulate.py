@@ -5,8 +5,9 @@ new dataset, in names) → `simulation_folder` (where it goes, and what of it is
 Images and references are links to the source's files; a dropped organ's voxels become 0, and its class is unannotated there.
 """
 
+import errno
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def write_simulations(
 
     Raises:
         ConversionError: folders that are not ours or were made with other arguments (nothing is written then), or label maps
-            that cannot be read; all are listed. A faulty dataset has no dataset.json.
+            that cannot be read; all are listed. A faulty dataset has no dataset.json. A full disk stops the run at once.
     """
     places = [SimulationFolder(Path(output_root).absolute() / plan.dataset.folder_name, source, plan) for plan in plans]
     write_guard(places)
@@ -96,14 +97,9 @@ def _write(place: SimulationFolder, num_processes: int, progress: bool) -> None:
         return
     for name in reversed(FINAL_FILES):  # they are true of a finished dataset only
         (place.folder / name).unlink(missing_ok=True)
-    faults = []
-    with ThreadPoolExecutor(max(1, num_processes)) as pool:  # decompression and look-ups run beside each other in threads
-        results = pool.map(lambda identifier: _try_case(place, identifier), todo)
-        bar = tqdm(zip(todo, results, strict=True), total=len(todo), desc=place.folder.name, unit="case", disable=not progress)
-        for identifier, result in bar:
-            if isinstance(result, str):
-                faults.append(f"case '{identifier}': {result}")
-            counts[identifier] = result
+    with tqdm(_results(place, todo, num_processes), total=len(todo), desc="simulating", unit="case", disable=not progress) as bar:
+        counts.update(bar)
+    faults = [f"case '{identifier}': {result}" for identifier, result in counts.items() if isinstance(result, str)]
     if faults:
         raise ConversionError(faults, where=place.folder.name)
     manifest = _manifest(place, counts)
@@ -114,6 +110,15 @@ def _write(place: SimulationFolder, num_processes: int, progress: bool) -> None:
     write_json(content, place.folder / "dataset.json")
 
 
+def _results(place: SimulationFolder, todo: list[str], num_processes: int) -> Iterator[tuple[str, dict[int, int] | str]]:
+    """Each case with what `_try_case` says of it; whatever stops the run leaves the cases undone that were not begun."""
+    with ThreadPoolExecutor(max(1, num_processes)) as pool:  # decompression and look-ups run beside each other in threads
+        try:
+            yield from zip(todo, pool.map(lambda identifier: _try_case(place, identifier), todo), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _try_case(place: SimulationFolder, identifier: str) -> dict[int, int] | str:
     """Write one case; the voxels of each label in its training labels, or the sentence that says what is wrong."""
     try:
@@ -122,6 +127,8 @@ def _try_case(place: SimulationFolder, identifier: str) -> dict[int, int] | str:
         case = next((case for case in place.plan.cases if case.identifier == identifier), None)
         label_counts = _write_labels(place, case) if case else {}
     except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ConversionError(f"no space left below '{place.folder}': free some and run again") from None
         return str(error)
     place.finish(identifier, label_counts)
     return label_counts
@@ -142,7 +149,10 @@ def _write_labels(place: SimulationFolder, case: SimulatedCase) -> dict[int, int
 
 
 def _manifest(place: SimulationFolder, counts: dict[str, dict[int, int]]) -> LabelManifest:
-    """The source's manifest with the new protocols; what was dropped is unannotated, so it is no longer known to be absent."""
+    """The source's manifest with the new protocols; what was dropped is unannotated, so it is no longer known to be absent.
+
+    Label maps of single annotators are left behind: they show what was dropped.
+    """
     source, plan = place.source, place.plan
     is_same_source = plan.sources == source.manifest.sources
     records = []

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from native_sources import CLASSES, voxels, write_btcv, write_pool
 
-from nnunet_partial.dataset_conversion import ConversionError, convert_pool
+from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool
 from nnunet_partial.dataset_conversion.annotated_dataset import AnnotatedDataset, read_annotated_dataset
 from nnunet_partial.dataset_conversion.mix import deal, read_mix
 from nnunet_partial.dataset_conversion.simulate import write_simulations
@@ -35,7 +35,7 @@ def source(tmp_path_factory) -> AnnotatedDataset:
     root = tmp_path_factory.mktemp("original")
     write_btcv(root / "btcv", numbers=range(1, 9), axes="RAS")
     pool = write_pool(root / "pool.yaml", [{"source": "btcv", "path": "btcv"}], number=510)
-    return read_annotated_dataset(convert_pool(pool, root / "raw", progress=False))
+    return read_annotated_dataset(convert_pool(pool, root / "raw", ConvertOptions(progress=False)))
 
 
 def like(source: AnnotatedDataset, raw: Path, mix: object = MIX, *, seed: int = 0, held_out=("btcv_0004",)) -> Path:

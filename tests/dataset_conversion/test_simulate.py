@@ -1,8 +1,14 @@
 """Simulated datasets: label maps voxel by voxel, what is known of each case, restarts, and every refusal."""
 
+import errno
 import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +16,7 @@ import numpy as np
 import pytest
 from native_sources import BTCV_IDS, CLASSES, abdomen, contents, drawn, save, voxels, write_btcv, write_lits, write_pool
 
-from nnunet_partial.dataset_conversion import ConversionError, convert_pool, simulate
+from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool, simulate
 from nnunet_partial.dataset_conversion.annotated_dataset import read_annotated_dataset
 from nnunet_partial.dataset_conversion.simulate import describe_simulations, write_simulations
 from nnunet_partial.dataset_conversion.simulation_plan import choose_test_cases, plan_missing, protocol_name
@@ -29,7 +35,7 @@ def original(tmp_path_factory) -> Path:
     ids = {name: number for name, number in BTCV_IDS.items() if name != "pancreas"}
     save(drawn(ids), root / "btcv/RawData/Training/label/label0003.nii.gz", "RAS")
     pool = write_pool(root / "pool.yaml", [{"source": "btcv", "path": "btcv"}], number=510)
-    return convert_pool(pool, root / "raw", progress=False)
+    return convert_pool(pool, root / "raw", ConvertOptions(progress=False))
 
 
 @pytest.fixture
@@ -188,6 +194,47 @@ def test_a_finished_dataset_is_left_alone_and_a_lost_file_is_made_again(source, 
     assert (folder / "labelsTr/btcv_0001.nii.gz").read_bytes() == content
 
 
+def test_a_run_that_was_shot_goes_on(source, raw, tmp_path):
+    """SIGKILL while a label map is being written: nothing is there in half, and the same command ends as a fresh one does."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from nnunet_partial.cli import main; "
+        "replace = Path.replace\n"
+        "def shot(self, target):\n"
+        "    if str(target).endswith('labelsTr/btcv_0006.nii.gz'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return replace(self, target)\n"
+        "Path.replace = shot; main(sys.argv[1:])"
+    )
+    arguments = ["simulate", "-d", "Dataset510_Abdomen", "--as", "512", "--missing", "50", "--name", "Less", "-np", "1"]
+    environment = os.environ | {"nnUNet_raw": str(raw)}
+    shot = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True)
+    assert shot.returncode == -signal.SIGKILL
+    folder = raw / "Dataset512_Less"
+    assert list(folder.glob("labelsTr/.btcv_0006*.tmp.nii.gz"))
+    assert not (folder / "labelsTr/btcv_0006.nii.gz").exists()
+    assert not (folder / "dataset.json").exists()
+    first = folder / "labelsTr/btcv_0001.nii.gz"
+    before = first.stat().st_ino
+    missing(source, raw=raw, number=512)
+    assert first.stat().st_ino == before
+    fresh = missing(source, raw=raw, number=513)
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == {path.relative_to(fresh) for path in fresh.rglob("*")}
+    for path in folder.glob("labelsTr/*"):
+        assert path.read_bytes() == (fresh / "labelsTr" / path.name).read_bytes()
+
+
+def test_a_full_disk_stops_at_once(source, raw, monkeypatch):
+    tried = []
+
+    def full(*arguments):
+        tried.append(arguments)
+        time.sleep(0.05)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(simulate, "write_nifti", full)
+    assert "no space left below" in faults_of(missing, source, raw=raw)
+    assert len(tried) <= 2
+
+
 def test_a_folder_that_was_never_claimed_is_taken(source, raw):
     (raw / "Dataset511_Less/.simulation").mkdir(parents=True)
     (raw / "Dataset511_Less/.simulation/.request.json.1.tmp.json").write_text("{")
@@ -248,7 +295,7 @@ def partly(tmp_path) -> Path:
     pool = write_pool(
         tmp_path / "pool.yaml", [{"source": "btcv", "path": "btcv"}, {"source": "lits", "path": "lits"}], number=520
     )
-    return convert_pool(pool, tmp_path / "raw", progress=False)
+    return convert_pool(pool, tmp_path / "raw", ConvertOptions(progress=False))
 
 
 def test_a_partly_annotated_source_is_refused_unless_welcome(partly, tmp_path):
