@@ -111,12 +111,9 @@ def _write(place: SimulationFolder, num_processes: int, progress: bool) -> None:
 
 
 def _results(place: SimulationFolder, todo: list[str], num_processes: int) -> Iterator[tuple[str, dict[int, int] | str]]:
-    """Each case with what `_try_case` says of it; whatever stops the run leaves the cases undone that were not begun."""
+    """Each case with what `_try_case` says of it; an error that stops the run leaves undone what was not begun."""
     with ThreadPoolExecutor(max(1, num_processes)) as pool:  # decompression and look-ups run beside each other in threads
-        try:
-            yield from zip(todo, pool.map(lambda identifier: _try_case(place, identifier), todo), strict=True)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from zip(todo, pool.map(lambda identifier: _try_case(place, identifier), todo), strict=True)
 
 
 def _try_case(place: SimulationFolder, identifier: str) -> dict[int, int] | str:

@@ -230,9 +230,13 @@ def test_a_full_disk_stops_at_once(source, raw, monkeypatch):
         time.sleep(0.05)
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    folder = missing(source, raw=raw)
+    for path in (folder / "labelsTr").iterdir():
+        path.unlink()
     monkeypatch.setattr(simulate, "write_nifti", full)
     assert "no space left below" in faults_of(missing, source, raw=raw)
     assert len(tried) <= 2
+    assert not (folder / "dataset.json").exists()  # it was true of a finished dataset only
 
 
 def test_a_folder_that_was_never_claimed_is_taken(source, raw):
@@ -331,6 +335,10 @@ def test_cases_annotated_alike_share_a_protocol(source, raw):
         ({1: ("liver",), 3: ("pancreas",)}, "only_liver+pancreas"),
         ({1: ("liver",), 2: ("spleen",), 3: ("pancreas",), 5: ("kidney_right",)}, "without_kidney_left"),
         ({4: ("kidney_left", "kidney_right")}, "only_kidney_left|kidney_right"),
+        (
+            {1: ("liver",), 2: ("spleen",), 3: ("pancreas",), 4: ("kidney_left", "kidney_right")},
+            "only_liver+spleen+pancreas+kidney_left|kidney_right",
+        ),
         ({5: ("kidney_left", "kidney_right")}, "only_kidney_left|kidney_right@5"),
     ],
 )
