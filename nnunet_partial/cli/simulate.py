@@ -42,8 +42,8 @@ what comes out, below $nnUNet_raw/Dataset511_<name>:
 judge against the untouched labels (over every class, dropped or not):
   nnunet_partial evaluate -d 511 -i PREDICTIONS -r $nnUNet_raw/Dataset511_<name>/labelsTs --full-reference
                                                           predictions of imagesTs; one that is missing is an error
-  nnunet_partial evaluate -d 511 -i FOLD/validation -r $nnUNet_raw/Dataset511_<name>/references --full-reference --allow-missing
-                                                          validation cases of a fold
+  nnunet_partial evaluate -d 511 -i FOLD/validation -r $nnUNet_raw/Dataset511_<name>/references --full-reference \\
+    --allow-missing -o full.json                          validation cases of a fold; without -o its summary.json is overwritten
   with --keep-missing the references are not full: evaluate -d <source dataset> -i ... -r .../references, without --full-reference
 
 Images and references are links to the source dataset's files. A killed run goes on where it stopped: run the same again."""
