@@ -207,7 +207,7 @@ def _place_image(job: CaseJob, original: Volume) -> tuple[Volume, nib.Nifti1Head
     if job.case.image.is_file():
         header = linkable_header(job.case.image, original)
         if header is not None:
-            _link(job.case.image, job.image_file, copy=job.copy)
+            link_file(job.case.image, job.image_file, copy=job.copy)
             return original, header, notes
     image, skew_degrees = with_square_axes(to_ras(original))
     if skew_degrees > _SKEW_WORTH_SAYING_DEGREES:
@@ -217,7 +217,7 @@ def _place_image(job: CaseJob, original: Volume) -> tuple[Volume, nib.Nifti1Head
     return image, header, notes
 
 
-def _link(original: Path, path: Path, *, copy: bool) -> None:
+def link_file(original: Path, path: Path, *, copy: bool) -> None:
     """Hard link, which survives a move of the original; a symbolic link or a copy where the file system has no such links."""
     original = original.resolve()
     with replacing(path) as temporary:

@@ -37,7 +37,7 @@ def label_header(image: nib.Nifti1Header, dtype: np.dtype) -> nib.Nifti1Header:
 
 
 def write_nifti(array: np.ndarray, header: nib.Nifti1Header, path: Path) -> None:
-    """Write a .nii.gz file that is either whole or not there; stored values are written as they are."""
+    """Write a .nii.gz or .nii file that is either whole or not there; stored values are written as they are."""
     header = header.as_byteswapped("<")
     header["magic"], header["vox_offset"] = b"n+1", _VOXEL_OFFSET
     content = np.zeros(_VOXEL_OFFSET + array.nbytes, dtype=np.uint8)
@@ -46,7 +46,8 @@ def write_nifti(array: np.ndarray, header: nib.Nifti1Header, path: Path) -> None
     for y in range(array.shape[1]):  # plane by plane: 2.5 times as fast as one copy where axes are exchanged (KiTS)
         voxels[:, y] = array[:, y]
     with replacing(path) as temporary:
-        temporary.write_bytes(imagecodecs.gzip_encode(content, level=_COMPRESSION_LEVEL))
+        compressed = path.name.endswith(".gz")
+        temporary.write_bytes(imagecodecs.gzip_encode(content, level=_COMPRESSION_LEVEL) if compressed else content)
 
 
 def linkable_header(path: Path, volume: Volume) -> nib.Nifti1Header | None:

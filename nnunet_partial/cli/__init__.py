@@ -10,7 +10,7 @@ import sys
 
 from nnunet_partial import __version__
 
-COMMANDS = ("env", "doctor", "convert", "verify", "plan", "evaluate", "export", "schema", "demo")
+COMMANDS = ("env", "doctor", "preset", "convert", "simulate", "verify", "plan", "evaluate", "export", "schema", "demo")
 
 EPILOG = """\
 the journey:

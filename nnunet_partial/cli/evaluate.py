@@ -23,6 +23,9 @@ examples:
   nnunet_partial evaluate -d 500 -i PREDICTIONS                      training cases, against labelsTr
   nnunet_partial evaluate -d 500 -i PREDICTIONS -r TRUTH --full-reference --csv dice.csv
                                                                      held-out cases whose references show every class
+  nnunet_partial evaluate -d 511 -i PREDICTIONS -r $nnUNet_raw/Dataset511_X/references --full-reference --allow-missing -o FILE
+                                                                     a dataset of `simulate`: training cases of it, with all the
+                                                                     organs that were dropped (its labelsTs: the held-out cases)
   nnunet_partial evaluate -d 500 --crossval -tr nnUNetTrainerMarginalExclusion -c 2d 3d_fullres
                                                                      what model selection reads
 

@@ -36,7 +36,7 @@ class DatasetRecord(_Record):
 class SourceRecord(_Record):
     """One public or private dataset that was pooled."""
 
-    name: str = Field(description="Name within this dataset; every case identifier begins with it")
+    name: str = Field(description="Name within this dataset; conversion begins every case identifier with it")
     source: str = Field(description="The converter that read it")
     path: str = Field(description="Where it lay, as the user wrote it")
     licence: str = Field(description="As stated by whom; never a decision for the user")
