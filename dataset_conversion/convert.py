@@ -12,6 +12,7 @@ from nnunet_partial.dataset_conversion.journal import Journal
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.pool import PoolConfig
 from nnunet_partial.dataset_conversion.run_cases import run_cases
+from nnunet_partial.dataset_conversion.scan_groups import with_recorded_scans
 from nnunet_partial.dataset_conversion.work import Work, finished_records, plan_work, skipped_lines
 from nnunet_partial.labels import (
     ANNOTATION_KEY,
@@ -205,7 +206,7 @@ def _write_dataset(work: Work, records: list[CaseRecord]) -> None:
         "labels": manifest.space.nnunet_labels(),
         "numTraining": len(records),
         "file_ending": FILE_ENDING,
-        ANNOTATION_KEY: manifest.annotation().as_json(),
+        ANNOTATION_KEY: with_recorded_scans(manifest.annotation(), work.folder).as_json(),
     }
     write_json(content, work.folder / "dataset.json")
 

@@ -10,13 +10,14 @@ import sys
 
 from nnunet_partial import __version__
 
-COMMANDS = ("env", "doctor", "preset", "convert", "simulate", "verify", "plan", "evaluate", "export", "schema", "demo")
+COMMANDS = ("env", "doctor", "preset", "convert", "duplicates", "simulate", "verify", "plan", "evaluate", "export", "schema", "demo")
 
 EPILOG = """\
 the journey:
   nnunet_partial doctor                       is everything in place?
   nnunet_partial convert abdomen.yaml         pool partly labelled downloads into one nnU-Net dataset
   nnunet_partial verify -d 500                is it fit to be trained on, and who annotated what?
+  nnunet_partial duplicates -d 500            scans that occur twice stay on one side of every split
   nnunet_partial plan -d 500                  fingerprint, plan, preprocess
   eval "$(nnunet_partial env)"                let nnU-Net find our trainers
   nnUNetv2_train 500 3d_fullres 0 -tr nnUNetTrainerMarginalExclusion

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from nnunet_partial.labels.errors import LabelError
 from nnunet_partial.labels.protocol import AnnotationProtocol
@@ -13,12 +13,23 @@ ANNOTATION_KEY = "annotation"
 
 
 class CaseAnnotation(BaseModel):
-    """How one case was annotated, and which dataset it came from."""
+    """How one case was annotated, and which dataset it came from.
+
+    Attributes:
+        protocol: Name of its annotation protocol.
+        source: Name of the dataset it came from.
+        scan: Name shared by the cases that show the same scan; empty, and not written, where no other case does.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol: str
     source: str
+    scan: str = ""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_empty(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in written(self).items() if key != "scan" or value}
 
 
 class Annotation(BaseModel):

@@ -5,7 +5,17 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from nnunet_partial.labels.annotation import Annotation, CaseAnnotation, validation_faults
 from nnunet_partial.labels.errors import LabelError
@@ -58,6 +68,13 @@ class CaseRecord(_Record):
     )
     absent: tuple[str, ...] = Field(default=(), description="Classes that were looked for and are not there")
     notes: tuple[str, ...] = Field(default=(), description="What conversion found worth saying about this case")
+    merged_from: tuple[str, ...] = Field(
+        default=(), description="The cases of one scan whose annotations this case unites; not written where there are none"
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_empty(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in written(self).items() if key != "merged_from" or value}
 
     @field_validator("image_files", "label_files")
     @classmethod
