@@ -1,4 +1,4 @@
-"""Which cases of a dataset show the same scan: `duplicates.json` beside dataset.json, and each case's `scan` in the annotation."""
+"""Which cases of a dataset show the same scan: `duplicates.json`, and each case's `scan` in the annotation."""
 
 import json
 from collections.abc import Iterable

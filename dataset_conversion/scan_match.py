@@ -90,7 +90,13 @@ def _best_shift(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _correlation_at(first: np.ndarray, second: np.ndarray, shift: np.ndarray) -> float:
-    """Correlation over the soft tissue of either scan, where both are, with first[i + shift] on second[i]; `first` as spline coefficients."""
+    """Correlation over the soft tissue of either scan, where both are, with first[i + shift] on second[i].
+
+    Args:
+        first: Its spline coefficients.
+        second: Its voxels.
+        shift: In voxels, (3,).
+    """
     low = np.ceil(np.maximum(0, -shift)).astype(int)
     high = np.minimum(second.shape, np.floor(np.array(first.shape) - 1 - shift).astype(int) + 1)
     if (high <= low).any():
