@@ -99,6 +99,13 @@ def merge_duplicates(folder: Path, target: DatasetRecord, groups: Groups, exact:
     return _finish(folder, building, manifest, target, cases, [], apart), said
 
 
+def refuse_taken_id(raw: Path, target: DatasetRecord) -> None:
+    """Raise ConversionError where a dataset in nnUNet_raw has the id of the new one."""
+    taken = sorted(raw.glob(f"Dataset{target.id:03d}_*"))
+    if taken:
+        raise ConversionError(f"'{taken[0]}' has the same id; choose another id with -o, or remove it")
+
+
 def _merge_group(
     folder: Path, building: Path, manifest: LabelManifest, records: list[CaseRecord], *, same_voxels: bool
 ) -> tuple[CaseRecord, AnnotationProtocol] | str:
@@ -129,9 +136,7 @@ def _merge_group(
 def _begin(folder: Path, target: DatasetRecord) -> tuple[LabelManifest, Path]:
     """The old manifest, and an empty folder in which the new dataset is built."""
     manifest = read_manifest(folder / MANIFEST_NAME)
-    taken = sorted(folder.parent.glob(f"Dataset{target.id:03d}_*"))
-    if taken:
-        raise ConversionError(f"'{taken[0]}' has the same id; choose another id with -o, or remove it")
+    refuse_taken_id(folder.parent, target)
     building = folder.parent / f".{target.folder_name}.tmp"
     shutil.rmtree(building, ignore_errors=True)
     for name in ("imagesTr", "labelsTr"):

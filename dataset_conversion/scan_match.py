@@ -31,8 +31,8 @@ def hamming_distances(first: Sequence[ScanHash], second: Sequence[ScanHash], fli
     """
     anchors, anchor_starts = _signs([scan.stacks[0, ::_ANCHOR_STEP] for scan in first])
     stacks, stack_starts = _signs([scan.stacks[flip] for scan in second])
-    distances = (anchors.shape[1] - anchors @ stacks.T) / 2
-    return np.minimum.reduceat(np.minimum.reduceat(distances, anchor_starts, axis=0), stack_starts, axis=1)
+    agreeing = np.maximum.reduceat(np.maximum.reduceat(anchors @ stacks.T, anchor_starts, axis=0), stack_starts, axis=1)
+    return (anchors.shape[1] - agreeing) / 2  # a product is the bits that agree less those that differ
 
 
 def _signs(hashes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

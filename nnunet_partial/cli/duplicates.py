@@ -11,7 +11,7 @@ from nnunet_partial.cli import help_formatter
 
 if TYPE_CHECKING:
     from nnunet_partial.dataset_conversion.duplicates import Duplicate
-    from nnunet_partial.labels import Annotation
+    from nnunet_partial.labels import Annotation, DatasetRecord
 
 DESCRIPTION = """\
 Find scans that occur twice in a dataset, whatever their files look like: public datasets contain one another, and a scan that is
@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.paths import nnunet_folder
 
     folder = nnunet_folder("nnUNet_raw") / dataset_name(args.dataset)
+    target = _target(args, folder) if args.output else None
     quiet = args.json == "-"
     found = search_dataset(folder, args.held_out, num_processes=args.num_processes, progress=not quiet)
     _report(args, found.pairs, found.groups)
@@ -84,10 +85,14 @@ def run(args: argparse.Namespace) -> int:
         print("training cases are among the held-out scans: leave them out of the pool, or hold out others", file=sys.stderr)
     if args.dry_run:
         return int(bool(found.pairs))
-    with_output = _write_new(args, folder, found.pairs, found.groups) if args.output else _record(folder, found.groups)
-    for line in with_output[1]:
+    if target:
+        lines = _write_new(args, folder, target, found.pairs, found.groups)
+    else:
+        separated, lines = _record(folder, found.groups)
+        status = max(status, separated)
+    for line in lines:
         print(line, file=sys.stderr if quiet else sys.stdout)
-    return max(status, with_output[0])
+    return status
 
 
 def _report(args: argparse.Namespace, pairs: list["Duplicate"], groups: list[tuple[str, ...]]) -> None:
@@ -141,20 +146,35 @@ def _separated(annotation: "Annotation", splits_file: Path, lines: list[str]) ->
     return int(bool(separated)), lines
 
 
-def _write_new(
-    args: argparse.Namespace, folder: Path, pairs: list["Duplicate"], groups: list[tuple[str, ...]]
-) -> tuple[int, list[str]]:
-    """Write the dataset without duplicates beside the old one."""
-    from nnunet_partial.dataset_conversion.deduplicate import drop_duplicates, merge_duplicates
+def _target(args: argparse.Namespace, folder: Path) -> "DatasetRecord":
+    """Id and name of the new dataset, refused before the long work where they cannot be had."""
+    from nnunet_partial.dataset_conversion.deduplicate import refuse_taken_id
     from nnunet_partial.labels import DatasetRecord
 
     number, name = (*args.output, folder.name.split("_", 1)[1])[:2]
-    if not number.isdigit() or not 1 <= int(number) <= 999:
-        raise ValueError(f"-o {number}: the id of the new dataset is a number from 1 to 999")
-    target = DatasetRecord(id=int(number), name=name)
+    try:
+        target = DatasetRecord(id=number, name=name)
+    except ValueError:
+        raise ValueError(
+            f"-o {number} {name}: the id of the new dataset is a number from 1 to 999, its name letters, digits, '_' and '-'"
+        ) from None
+    refuse_taken_id(folder.parent, target)
+    return target
+
+
+def _write_new(
+    args: argparse.Namespace,
+    folder: Path,
+    target: "DatasetRecord",
+    pairs: list["Duplicate"],
+    groups: list[tuple[str, ...]],
+) -> list[str]:
+    """Write the dataset without duplicates beside the old one; what was done, in words."""
+    from nnunet_partial.dataset_conversion.deduplicate import drop_duplicates, merge_duplicates
+
     if args.drop:
         written, lines = drop_duplicates(folder, target, groups, args.drop)
     else:
         exact = {frozenset((pair.first, pair.second)) for pair in pairs if pair.kind == "exact"}
         written, lines = merge_duplicates(folder, target, groups, exact)
-    return 0, [*lines, f"the new dataset lies in {written}", f"next: nnunet_partial plan -d {int(number)}"]
+    return [*lines, f"the new dataset lies in {written}", f"next: nnunet_partial plan -d {target.id}"]

@@ -40,11 +40,12 @@ def identifiers(folder):
     return [case.identifier for case in read_manifest(folder / "label_manifest.json").cases]
 
 
-class TestHash:
-    @pytest.fixture(scope="class")
-    def scan(self):
-        return np.random.default_rng(0).integers(-1000, 1000, (20, 24, 30)).astype(np.int16)
+@pytest.fixture
+def scan():
+    return np.random.default_rng(0).integers(-1000, 1000, (20, 24, 30)).astype(np.int16)
 
+
+class TestHash:
     def test_exact_whatever_the_file_looks_like(self, scan, tmp_path):
         write(scan, (2, 2, 3), tmp_path / "a.nii")
         image = nib.Nifti1Image(scan.astype(np.float32), np.diag([2, 2, 3, 1.0]))

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nnunet_partial.labels import Annotation, LabelSpace
 from nnunet_partial.targets import PartialTarget
@@ -12,7 +14,7 @@ from nnunet_partial.training.mirroring import allowed_mirror_axes
 from nnunet_partial.training.online_metrics import annotated_counts
 from nnunet_partial.training.sampling import repeated_identifiers, sampling_probabilities
 from nnunet_partial.training.settings import TrainingSettings, describe_settings, parse_settings
-from nnunet_partial.training.splits import stratified_splits, unannotated_anywhere
+from nnunet_partial.training.splits import separated_scans, stratified_splits, unannotated_anywhere
 
 
 def annotation_of(sizes: dict[str, int]) -> Annotation:
@@ -54,6 +56,56 @@ class TestSplits:
         annotation = annotation_of({"liver": 4})
         with pytest.raises(ValueError, match="4 cases cannot be split into 5 folds; train with fold 'all'"):
             stratified_splits(annotation, annotation.cases)
+
+
+def with_groups(annotation: Annotation, groups: list[list[str]]) -> Annotation:
+    """The cases of each group show one scan."""
+    scan_of = {key: group[0] for group in groups for key in group}
+    cases = {key: case.model_copy(update={"scan": scan_of.get(key, "")}) for key, case in annotation.cases.items()}
+    return annotation.model_copy(update={"cases": cases})
+
+
+class TestSplitsOfRepeatedScans:
+    @given(
+        sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+        numbers=st.lists(st.integers(0, 12), min_size=48, max_size=48),
+    )
+    def test_no_scan_on_both_sides_and_every_case_validated_once(self, sizes, numbers):
+        annotation = annotation_of({f"organ{n}": size for n, size in enumerate(sizes)})
+        groups: dict[int, list[str]] = {}
+        for key, number in zip(annotation.cases, numbers, strict=False):
+            groups.setdefault(number or len(groups) + 100, []).append(key)  # 0: a scan of its own
+        annotation = with_groups(annotation, [group for group in groups.values() if len(group) > 1])
+        if len(groups) < 5:
+            with pytest.raises(ValueError, match="cannot be split into 5 folds"):
+                stratified_splits(annotation, annotation.cases)
+            return
+        splits = stratified_splits(annotation, annotation.cases)
+        assert sorted(key for fold in splits for key in fold["val"]) == sorted(annotation.cases)
+        assert all(sorted(fold["train"] + fold["val"]) == sorted(annotation.cases) for fold in splits)
+        assert all(fold["val"] for fold in splits)
+        assert not separated_scans(annotation, splits)
+
+    @given(st.lists(st.integers(1, 13), min_size=1, max_size=5).filter(lambda sizes: sum(sizes) >= 5))
+    def test_without_repeated_scans_the_cases_are_dealt_out_in_turn(self, sizes):
+        annotation = annotation_of({f"organ{n}": size for n, size in enumerate(sizes)})
+        generator, dealt = np.random.RandomState(12345), []
+        for number, size in enumerate(sizes):
+            dealt += [f"organ{number}_{position:03d}" for position in generator.permutation(size)]
+        found = [fold["val"] for fold in stratified_splits(annotation, annotation.cases)]
+        assert found == [sorted(dealt[fold::5]) for fold in range(5)]
+
+    def test_pairs_leave_the_folds_even(self):
+        annotation = annotation_of({"liver": 20, "spleen": 20})
+        annotation = with_groups(annotation, [[f"liver_{n:03d}", f"spleen_{n:03d}"] for n in range(8)])
+        for fold in stratified_splits(annotation, annotation.cases):
+            assert [sum(key.startswith(name) for key in fold["val"]) for name in ("liver", "spleen")] == [4, 4]
+
+    def test_a_split_that_separates_a_scan(self):
+        annotation = with_groups(annotation_of({"liver": 3}), [["liver_000", "liver_002"]])
+        splits = [{"train": ["liver_000", "liver_001"], "val": ["liver_002"]}]
+        assert separated_scans(annotation, splits) == [("liver_000", "liver_002")]
+        assert separated_scans(annotation, [{"train": ["liver_000", "liver_002"], "val": ["liver_001"]}]) == []
 
 
 class TestSampling:
