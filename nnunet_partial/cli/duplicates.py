@@ -170,6 +170,8 @@ def _write_new(
     groups: list[tuple[str, ...]],
 ) -> list[str]:
     """Write the dataset without duplicates beside the old one; what was done, in words."""
+    if not groups:
+        return [f"no scan occurs twice, so {target.folder_name} was not written"]
     from nnunet_partial.dataset_conversion.deduplicate import drop_duplicates, merge_duplicates
 
     if args.drop:

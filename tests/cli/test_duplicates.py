@@ -113,6 +113,14 @@ def test_merged_into_a_new_dataset(cli, raw):
     assert scans(raw) == {"lits_1": "", "lits_2": "", "msd_1": ""}
 
 
+def test_nothing_to_merge(cli, raw, monkeypatch):
+    monkeypatch.setattr("nnunet_partial.dataset_conversion.duplicate_search.find_duplicates", lambda *_, **__: [])
+    status, out, _ = cli("duplicates", "-d", 500, "-np", 1, "--merge", "-o", 501)
+    assert status == 0
+    assert "no scan occurs twice, so Dataset501_Abdomen was not written" in out
+    assert not (raw.parent / "Dataset501_Abdomen").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
