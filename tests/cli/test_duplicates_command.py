@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -29,9 +30,15 @@ DRAWN = {"lits_1": (6, 1), "lits_2": (6, 1), "msd_1": (1, 2)}
 
 
 @pytest.fixture
-def raw(folders, real_data) -> Path:
+def raw(folders, template) -> Path:
     """The dataset in nnUNet_raw."""
-    folder = folders["nnUNet_raw"] / NAME
+    return shutil.copytree(template, folders["nnUNet_raw"] / NAME)
+
+
+@pytest.fixture(scope="module")
+def template(real_data, tmp_path_factory) -> Path:
+    """The dataset, made once."""
+    folder = tmp_path_factory.mktemp("template") / NAME
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
     for key, number in IMAGES.items():
