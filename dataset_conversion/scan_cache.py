@@ -2,10 +2,8 @@
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,8 @@ from tqdm import tqdm
 
 from nnunet_partial.dataset_conversion.case import UNREADABLE
 from nnunet_partial.dataset_conversion.listing import ConversionError
-from nnunet_partial.dataset_conversion.run_cases import end_with_parent
 from nnunet_partial.dataset_conversion.scan_hash import HASH_VERSION, ScanHash, hash_scan
+from nnunet_partial.dataset_conversion.workers import in_parallel
 from nnunet_partial.labels import replacing
 
 CACHE_FOLDER = ".scan_hashes"
@@ -52,7 +50,8 @@ def hash_scans(
         progress: Whether to show a progress bar.
 
     Raises:
-        ConversionError: scans that cannot be read (all are listed), or a worker that was killed.
+        ConversionError: scans that cannot be read (all are listed).
+        RuntimeError: a worker was killed.
     """
     if num_processes < 1:
         raise ValueError(f"-np {num_processes}: at least one process is needed")
@@ -65,41 +64,23 @@ def hash_scans(
     with tqdm(
         total=len(scans), initial=len(scans) - len(missing), desc="hashing", unit="scan", disable=None if progress else True
     ) as bar:
-        for name, result in _hash_missing(missing, cache, is_ct, num_processes):
-            (found if isinstance(result, ScanHash) else faults)[name] = result
+        for scan, result in in_parallel(partial(_hash_one, cache=cache, is_ct=is_ct), missing, num_processes):
+            (found if isinstance(result, ScanHash) else faults)[scan.name] = result
             bar.update()
     if faults:
         raise ConversionError([faults[scan.name] for scan in scans if scan.name in faults])
     return found
 
 
-def _hash_missing(scans: list[ScanFile], cache: Path, is_ct: bool, num_processes: int) -> Iterator[tuple[str, ScanHash | str]]:
-    if num_processes == 1 or len(scans) < 2:
-        yield from (_hash_one(scan, cache, is_ct) for scan in scans)
-        return
-    with ProcessPoolExecutor(min(num_processes, len(scans)), initializer=end_with_parent) as executor:
-        futures = [executor.submit(_hash_one, scan, cache, is_ct) for scan in scans]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise ConversionError(
-                f"a worker was killed, most likely for lack of memory; run again with fewer processes than -np {num_processes}: "
-                "finished scans are kept"
-            ) from None
-        finally:
-            executor.shutdown(cancel_futures=True)
-
-
-def _hash_one(scan: ScanFile, cache: Path, is_ct: bool) -> tuple[str, ScanHash | str]:
+def _hash_one(scan: ScanFile, cache: Path, is_ct: bool) -> ScanHash | str:
     try:
         state = _state(scan, is_ct)
         scan_hash = hash_scan(scan.path, is_ct=is_ct)
     except UNREADABLE as error:
-        return scan.name, f"scan '{scan.path}': {error}"
+        return f"scan '{scan.path}': {error}"
     with replacing(_cache_file(scan, cache)) as temporary:
         np.savez_compressed(temporary, state=state, **vars(scan_hash))
-    return scan.name, scan_hash
+    return scan_hash
 
 
 def _cached(scan: ScanFile, cache: Path, is_ct: bool) -> ScanHash | None:

@@ -10,7 +10,20 @@ import sys
 
 from nnunet_partial import __version__
 
-COMMANDS = ("env", "doctor", "preset", "convert", "duplicates", "simulate", "verify", "plan", "evaluate", "export", "schema", "demo")
+COMMANDS = (
+    "env",
+    "doctor",
+    "preset",
+    "convert",
+    "duplicates",
+    "simulate",
+    "verify",
+    "plan",
+    "evaluate",
+    "export",
+    "schema",
+    "demo",
+)
 
 EPILOG = """\
 the journey:
