@@ -47,7 +47,7 @@ def search_dataset(folder: Path, held_out: Sequence[Path] = (), *, num_processes
     scans = [*_training_scans(folder, dataset_json), *_held_out_scans(held_out)]
     is_ct = dataset_json["channel_names"]["0"].lower() == "ct"
     hashes = hash_scans(scans, folder / CACHE_FOLDER, is_ct=is_ct, num_processes=num_processes, progress=progress)
-    pairs = find_duplicates(scans, hashes, progress=progress)
+    pairs = find_duplicates(scans, hashes, num_processes=num_processes, progress=progress)
     cases = [scan.name for scan in scans if not scan.held_out]
     groups = group_pairs([(pair.first, pair.second) for pair in pairs if not pair.held_out], cases)
     hits = sum(pair.held_out for pair in pairs)

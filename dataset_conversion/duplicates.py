@@ -1,5 +1,6 @@
 """Scans that occur twice: in a dataset, or in it and among held-out scans."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,12 +43,15 @@ class Duplicate:
     remark: str
 
 
-def find_duplicates(scans: list[ScanFile], hashes: dict[str, ScanHash], *, progress: bool = True) -> list[Duplicate]:
+def find_duplicates(
+    scans: list[ScanFile], hashes: dict[str, ScanHash], *, num_processes: int = 1, progress: bool = True
+) -> list[Duplicate]:
     """All pairs of training cases, and of training cases and held-out scans, that show the same scan.
 
     Args:
         scans: Training cases, then held-out scans.
         hashes: Their hashes by name.
+        num_processes: Candidates that are confirmed at the same time.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -59,13 +63,19 @@ def find_duplicates(scans: list[ScanFile], hashes: dict[str, ScanHash], *, progr
     candidates = _same_digests(listed, trained)
     for pair, flip in _near_candidates(listed, trained, progress=progress).items():
         candidates.setdefault(pair, flip)
-    found = []
-    for (i, j), how in tqdm(sorted(candidates.items()), desc="confirming", unit="pair", disable=None if progress else True):
+
+    def confirm(candidate: tuple[tuple[int, int], Kind | int]) -> Duplicate | None:
+        (i, j), how = candidate
         kind, value = (how, 1.0) if isinstance(how, str) else ("near", _under_flip(listed[i], listed[j], how))
-        if value >= MIN_CORRELATION:
-            remark = known_overlap(scans[i].source, scans[j].source)
-            found.append(Duplicate(scans[i].name, scans[j].name, kind, round(value, 4), scans[j].held_out, remark))
-    return found
+        if value < MIN_CORRELATION:
+            return None
+        remark = known_overlap(scans[i].source, scans[j].source)
+        return Duplicate(scans[i].name, scans[j].name, kind, round(value, 4), scans[j].held_out, remark)
+
+    with ThreadPoolExecutor(num_processes) as pool:  # Fourier transforms and interpolation run beside each other in threads
+        confirmed = pool.map(confirm, sorted(candidates.items()))
+        shown = tqdm(confirmed, total=len(candidates), desc="confirming", unit="pair", disable=None if progress else True)
+        return [duplicate for duplicate in shown if duplicate is not None]
 
 
 def _same_digests(hashes: list[ScanHash], trained: int) -> dict[tuple[int, int], Kind | int]:
