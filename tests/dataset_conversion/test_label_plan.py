@@ -32,7 +32,7 @@ def test_classes_outside_the_space_become_unannotated_background():
 
 def test_kidneys_are_split_with_their_tumors_inside():
     found = plan(KITS19, SIDED)
-    assert found.right_ids == {1: 3, 2: 4}
+    assert found.right_ids == {"kidney": {1: 3, 2: 4}}
     assert found.mapping == {1: 2, 2: 2, 3: 3, 4: 3}
 
 

@@ -6,6 +6,7 @@ import pytest
 from native_sources import write_btcv, write_lits, write_msd, write_pool
 
 from nnunet_partial.dataset_conversion import (
+    SOURCES,
     ConversionError,
     ConvertOptions,
     PoolConfig,
@@ -39,7 +40,7 @@ sources:
     text = faults_of(tmp_path / "pool.yaml")
     for part in (
         "dataset.id: Input should be less than or equal to 999",
-        "source 'btvc': unknown source 'btvc' (did you mean 'btcv'?); known are btcv, kits19, lits, msd, tcia_pancreas",
+        f"source 'btvc': unknown source 'btvc' (did you mean 'btcv'?); known are {', '.join(SOURCES)}",
         f"source 'btcv': path '{tmp_path / 'nowhere'}' does not exist",
         "the environment variable in '$TEST_NOT_SET/btcv' is not set",
         "source name 'btcv' is used 2 times; give each its own `name:`",
