@@ -46,6 +46,8 @@ SOURCE_LABELS = {
     ("colon", "colon cancer primaries"): SourceLabel(("colon_tumor",)),
 }
 
+_PUBLIC_TASKS = ("Heart", "Hippocampus", "Lung", "Pancreas", "HepaticVessel", "Spleen", "Colon")
+
 
 @cache
 def _dataset_json(root: Path) -> dict[str, Any]:
@@ -72,9 +74,11 @@ def task_name(root: Path) -> str:
     return re.sub(r"^Task\d+_", "", root.name)
 
 
-def scans_of_task(task: str) -> str:
-    """The collection a task's scans belong to; Task03 took over LiTS."""
-    return "LiTS" if task.lower() == "liver" else f"Decathlon {task}"
+def scans_of_task(task: str) -> frozenset[str]:
+    """The collection a public task's scans belong to; Task03 took over LiTS. Nothing is known of a user's own task."""
+    if task.lower() == "liver":
+        return frozenset({"LiTS"})
+    return frozenset(f"Decathlon {name}" for name in _PUBLIC_TASKS if name.lower() == task.lower())
 
 
 def labels(root: Path) -> dict[int, SourceLabel]:
@@ -105,6 +109,6 @@ SOURCE = Source(
     labels=labels,
     licence=lambda root: f"{_dataset_json(root).get('licence', 'not stated')}, as stated by its dataset.json",
     default_name=lambda root: f"MSD_{task_name(root)}",
-    scans=lambda root: frozenset({scans_of_task(task_name(root))}),
+    scans=lambda root: scans_of_task(task_name(root)),
     channel_names=lambda root: {"0": _dataset_json(root)["modality"]["0"]},
 )

@@ -33,7 +33,7 @@ def phantom() -> tuple[np.ndarray, dict[str, np.ndarray]]:
     cyst[15:17, 4:6, 2:5], tumor[15, 5, 3:6], other[5:7, 4, 4:6] = True, True, True
     masks = {f"kidney_instance-{k}_annotation-{reader}": kidneys == k for k in (1, 2) for reader in (1, 2)}
     masks |= {"cyst_instance-1_annotation-1": cyst, "tumor_instance-1_annotation-1": tumor}
-    masks |= {"tumor_instance-1_annotation-2": tumor, "tumor_instance-10_annotation-2": other}
+    masks |= {"tumor_instance-2_annotation-2": tumor, "tumor_instance-10_annotation-2": other}
     labels = np.where(tumor, 2, np.where(cyst, 3, (kidneys > 0).astype(np.uint8))).astype(np.uint8)
     return labels, masks
 
@@ -70,7 +70,7 @@ def test_every_readers_map_is_kept(tmp_path, source, prefix, label_file, folder)
     assert case.identifier == f"{source}_00400"
     assert sorted(case.annotators) == ["1", "2"]
     assert [Path(file).name.split("_")[0] for file in case.annotators["1"]] == ["kidney", "kidney", "cyst", "tumor"]
-    assert [Path(file).name[:17] for file in case.annotators["2"]][2:] == ["tumor_instance-1_", "tumor_instance-10"]
+    assert [Path(file).name[:17] for file in case.annotators["2"]][2:] == ["tumor_instance-2_", "tumor_instance-10"]
     sides = drawn({"kidney_left": 1, "kidney_right": 2})
     for original, path in (
         (labels, out / f"labelsTr/{case.identifier}.nii.gz"),

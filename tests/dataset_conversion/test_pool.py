@@ -106,6 +106,13 @@ def test_one_folder_is_not_pooled_twice(tmp_path):
     assert "sources one and two hold the same scans" in faults_of(write_pool(tmp_path / "pool.yaml", sources, classes=["spleen"]))
 
 
+def test_own_tasks_of_one_name_in_two_folders_are_two_collections(tmp_path):
+    for folder in ("north", "south"):
+        write_msd(tmp_path / folder / "Task11_Mine")
+    sources = [{"source": "msd", "path": f"{name}/Task11_Mine", "name": name} for name in ("north", "south")]
+    assert len(load_pool(write_pool(tmp_path / "pool.yaml", sources, classes=["spleen"])).sources) == 2
+
+
 @pytest.mark.parametrize(
     ("first", "second", "shared"),
     [

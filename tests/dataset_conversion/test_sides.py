@@ -73,3 +73,10 @@ def test_no_kidney(image):
     sided, notes = split_sides(labels(), image, "kidney", RIGHT_IDS)
     assert not sided.any()
     assert notes == ["no kidney in the label map"]
+
+
+def test_ids_beyond_one_byte_survive_the_split(image):
+    drawn = labels(LEFT, RIGHT).astype(np.uint16) * 200
+    sided, _ = split_sides(drawn, image, "lung", {200: 400})
+    assert (sided[LEFT] == 200).all()
+    assert (sided[RIGHT] == 400).all()
