@@ -79,9 +79,10 @@ def plan_labels(
         return None, faults
     table, right_ids = _with_sides(table, space, sides)
     insides = _insides(table)
+    undrawn = tuple(name for name in space.classes if name not in all_classes(table))
     mapping, annotated = {}, {}
     for number, label in table.items():
-        classes = _stands_for(label, insides[label.classes], tumor or "merge", space)
+        classes = _stands_for(label, insides[label.classes], undrawn, tumor or "merge", space)
         known = [name for name in classes if name in space.classes]
         mapping[number] = space.id_of(known[0]) if known else 0
         if known:
@@ -163,12 +164,22 @@ def _with_sides(
     return sided, right_ids
 
 
-def _stands_for(label: SourceLabel, drawn_inside: tuple[str, ...], policy: TumorPolicy, space: LabelSpace) -> tuple[str, ...]:
-    """The classes an id stands for; `drawn_inside` is what the source tells apart inside this organ."""
+def _stands_for(
+    label: SourceLabel, drawn_inside: tuple[str, ...], undrawn: tuple[str, ...], policy: TumorPolicy, space: LabelSpace
+) -> tuple[str, ...]:
+    """The classes an id stands for.
+
+    Args:
+        label: What the source says of the id.
+        drawn_inside: What the source tells apart inside this organ.
+        undrawn: The classes of the space that the source never draws.
+        policy: See `plan_labels`.
+        space: The classes of the pool.
+    """
     if policy == "separate" and label.inside in space.classes:
         return (label.inside,)
+    together = [name for name in drawn_inside if name in space.classes] if policy == "union" else []
     # What nobody drew apart here but the pool has as a class may be anywhere in the organ.
     organ = label.classes[0] if len(label.classes) == 1 else label.classes[0].removesuffix("_left")
-    hidden = [name for kind in _INSIDE_KINDS if (name := f"{organ}_{kind}") not in drawn_inside]
-    inside = [*(drawn_inside if policy == "union" else ()), *hidden]
-    return (*label.classes, *(name for name in inside if name in space.classes))
+    hidden = [name for kind in _INSIDE_KINDS if (name := f"{organ}_{kind}") in undrawn]
+    return (*label.classes, *together, *hidden)
