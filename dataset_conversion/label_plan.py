@@ -5,12 +5,10 @@ from typing import Literal
 
 from nnunet_partial.dataset_conversion.listing import SourceLabel
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
+from nnunet_partial.labels.vocabulary import members
 
 TumorPolicy = Literal["merge", "separate", "union"]
 SidePolicy = Literal["split", "union"]
-
-PAIRED_ORGANS = ("adrenal_gland", "clavicula", "femur", "femur_head", "hip", "humerus", "kidney", "lung", "scapula")
-"""Organs whose classes have a side; drawn without one, a label could be either."""
 
 _INSIDE_KINDS = ("tumor", "cyst")
 
@@ -99,8 +97,9 @@ def plan_labels(
 
 def _sides(label: SourceLabel) -> tuple[str, ...]:
     """Left and right of what a label drew without a side; nothing for other labels."""
-    is_unsided = len(label.classes) == 1 and label.classes[0] in PAIRED_ORGANS
-    return (f"{label.classes[0]}_left", f"{label.classes[0]}_right") if is_unsided else ()
+    (organ, *others) = label.classes
+    sides = (f"{organ}_left", f"{organ}_right")
+    return sides if not others and members(organ) == sides else ()
 
 
 def _is_divided(label: SourceLabel, space: LabelSpace) -> bool:
