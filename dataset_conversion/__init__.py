@@ -1,7 +1,7 @@
 """Public, partly labelled datasets in; one nnU-Net dataset with a label manifest out.
 
 The stages, in order: `pool` (what is pooled, checked) → one module a source (which files belong together) → `label_plan` (source
-ids to our ids, and what that annotates) → `case` (one case: `volume`, `dicom`, `kidney_sides`, `anatomy`, written by `nifti`) →
+ids to our ids, and what that annotates) → `case` (one case: `volume`, `dicom`, `sides`, `anatomy`, written by `nifti`) →
 `work` (all cases, listed) → `convert` (runs them through `run_cases`, with a `journal` so that a killed run goes on;
 dataset.json and manifest last).
 """

@@ -115,11 +115,11 @@ def body_middle(intensities: np.ndarray) -> float:
 
 
 def _ids(protocol: AnnotationProtocol) -> dict[str, int]:
-    """The label id of every class that has one for itself, or for itself and its tumor."""
+    """The label id of every class that has one for itself, or for itself and what lies inside it."""
     return {
         classes[0]: number
         for number, classes in protocol.labels.items()
-        if len(classes) == 1 or classes[1] == f"{classes[0]}_tumor"
+        if all(name.startswith(f"{classes[0]}_") for name in classes[1:])
     }
 
 

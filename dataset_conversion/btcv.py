@@ -46,4 +46,5 @@ SOURCE = Source(
     labels=lambda _: SOURCE_LABELS,
     licence=lambda _: "CC BY 4.0, as stated by the CADS dataset table",
     default_name=lambda _: "BTCV",
+    scans=lambda _: frozenset({"BTCV"}),
 )

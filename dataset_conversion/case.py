@@ -13,10 +13,10 @@ import numpy as np
 
 from nnunet_partial.dataset_conversion.anatomy import anatomy_notes, flip_notes
 from nnunet_partial.dataset_conversion.dicom import read_series
-from nnunet_partial.dataset_conversion.kidney_sides import split_kidneys
 from nnunet_partial.dataset_conversion.label_plan import LabelPlan
 from nnunet_partial.dataset_conversion.listing import LabelGrid, SourceCase
 from nnunet_partial.dataset_conversion.nifti import image_header, label_header, linkable_header, write_nifti
+from nnunet_partial.dataset_conversion.sides import split_sides
 from nnunet_partial.dataset_conversion.volume import (
     AXES,
     NIBABEL_ERRORS,
@@ -146,8 +146,8 @@ def _our_labels(job: CaseJob, image: Volume, files: tuple[Path, ...]) -> tuple[n
     labels, notes = _labels_in_ras(job, image, job.read_labels(files))
     if job.label_grid is LabelGrid.ARRAYS_FLIPPED_Y and job.is_ct:
         notes += flip_notes(labels, to_ras(image))
-    labels, kidney_notes = _with_our_ids(job.plan, labels, to_ras(image))
-    return labels, [*notes, *kidney_notes]
+    labels, side_notes = _with_our_ids(job.plan, labels, to_ras(image))
+    return labels, [*notes, *side_notes]
 
 
 def _labels_in_ras(job: CaseJob, image: Volume, labels: Volume) -> tuple[np.ndarray, list[str]]:
@@ -176,7 +176,10 @@ def _with_our_ids(plan: LabelPlan, labels: np.ndarray, image: Volume) -> tuple[n
     """The label map with our ids; unknown ids are refused before anything is derived from them."""
     if not plan.right_ids:
         return _remap(labels, plan.mapping), []
-    labels, notes = split_kidneys(_remap(labels, {number: number for number in plan.source_ids}), image, plan.right_ids)
+    labels, notes = _remap(labels, {number: number for number in plan.source_ids}), []
+    for organ, right_ids in plan.right_ids.items():
+        labels, organ_notes = split_sides(labels, image, organ, right_ids)
+        notes += organ_notes
     return _remap(labels, plan.mapping), notes
 
 

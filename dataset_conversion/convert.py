@@ -84,7 +84,12 @@ def convert_pool(config: Path | PoolConfig, output_root: Path, options: ConvertO
     journal.folder.mkdir(parents=True, exist_ok=True)
     for name in _CASE_FOLDERS:
         (work.folder / name).mkdir(exist_ok=True)
-    for line in [*skipped_lines(work.skipped), *(f"fault: source '{fault.source}': {fault.reason}" for fault in work.faults)]:
+    overlaps = [f"{sentence}: take care how they are split" for sentence in work.overlaps]
+    for line in [
+        *overlaps,
+        *skipped_lines(work.skipped),
+        *(f"fault: source '{fault.source}': {fault.reason}" for fault in work.faults),
+    ]:
         print(line)
     part_id, num_parts = options.part
     part = work.jobs[part_id::num_parts]

@@ -6,28 +6,20 @@ Layout: `data/case_<NNNNN>/{imaging,segmentation}.nii.gz`, the path being the re
 Annotated: kidney (1) without a side, kidney tumor (2) inside it. Cases 210-299 have no labels.
 Known to be wrong: arrays are (slice, row, column), axes IPL, which the affines say (those of the first release in
 2019 did not: refused); nine label maps are uint16; case_00160 is 512 x 796; cases 15, 25, 61, 117 once had a second phase
-appended, which the check of shapes finds.
+appended, which the check of shapes finds. KiTS21, KiTS23 and AbdomenCT-1K hold the same scans.
 """
 
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceLabel, by_number, pair
+from nnunet_partial.dataset_conversion.kits import AXES, list_case_folders
+from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceLabel
 
-SOURCE_LABELS = {1: SourceLabel(("kidney",)), 2: SourceLabel(("kidney",), tumor="kidney_tumor")}
+SOURCE_LABELS = {1: SourceLabel(("kidney",)), 2: SourceLabel(("kidney",), inside="kidney_tumor")}
 
 
 def list_cases(root: Path) -> Listing:
     """The case folders that have both files."""
-    listing = Listing()
-    folders = (folder for depth in ("", "data/") for folder in sorted(root.glob(f"{depth}case_*")) if folder.is_dir())
-    cases = by_number(folders, r"case_(\d+)", listing)
-    files = [
-        {n: case / name for n, case in cases.items() if (case / name).is_file()}
-        for name in ("imaging.nii.gz", "segmentation.nii.gz")
-    ]
-    empty = sorted(set(cases) - set(files[0]) - set(files[1]))
-    listing.skipped += [(str(cases[n].relative_to(root)), "holds neither imaging.nii.gz nor segmentation.nii.gz") for n in empty]
-    return pair(*files, "{:05d}".format, listing, root=root)
+    return list_case_folders(root, ("segmentation.nii.gz",))
 
 
 SOURCE = Source(
@@ -37,5 +29,6 @@ SOURCE = Source(
     labels=lambda _: SOURCE_LABELS,
     licence=lambda _: "CC BY-NC-SA 4.0, as stated by arXiv:1904.00445",
     default_name=lambda _: "KiTS19",
-    axes="IPL",
+    axes=AXES,
+    scans=lambda _: frozenset({"KiTS19"}),
 )

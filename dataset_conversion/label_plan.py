@@ -1,15 +1,16 @@
 """From a source's label table to ours: which id becomes which, and what that annotates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nnunet_partial.dataset_conversion.listing import SourceLabel
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
+from nnunet_partial.labels.vocabulary import members
 
 TumorPolicy = Literal["merge", "separate", "union"]
 SidePolicy = Literal["split", "union"]
-_UNSIDED = ("kidney",)
-_SIDES = ("kidney_left", "kidney_right")
+
+_INSIDE_KINDS = ("tumor", "cyst")
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,13 @@ class LabelPlan:
 
     Attributes:
         source_ids: The ids a label map of the source may hold.
-        right_ids: Source id of an organ without a side -> the id its right part gets first; empty where nothing is to be split.
+        right_ids: Organ without a side -> its source ids -> the ids their right parts get first; empty where nothing is split.
         mapping: Source id (or right id) -> our id; 0 where the class is not in the label space.
         protocol: What a label map means then.
     """
 
     source_ids: tuple[int, ...]
-    right_ids: dict[int, int]
+    right_ids: dict[str, dict[int, int]]
     mapping: dict[int, int]
     protocol: AnnotationProtocol
 
@@ -36,18 +37,19 @@ class LabelPlan:
         if looked_for is None:
             return self.protocol
         missing = {self.mapping[number] for number in self.source_ids if number not in looked_for}
-        missing |= {self.mapping[right] for number, right in self.right_ids.items() if number not in looked_for}
+        for right_ids in self.right_ids.values():
+            missing |= {self.mapping[right] for number, right in right_ids.items() if number not in looked_for}
         labels = {number: classes for number, classes in self.protocol.labels.items() if number not in missing}
         return AnnotationProtocol(labels=labels)
 
 
 def own_classes(table: dict[int, SourceLabel], tumor: TumorPolicy = "merge") -> tuple[str, ...]:
-    """The classes a source offers under a tumor policy, in the order of its label ids; kidneys without a side offer both."""
+    """The classes a source offers under a tumor policy, in the order of its label ids; organs without a side offer both."""
     names: list[str] = []
     for label in table.values():
-        names += _SIDES if label.classes == _UNSIDED else label.classes
-        if label.tumor and tumor != "merge":
-            names.append(label.tumor)
+        names += _sides(label) or label.classes
+        if label.inside and tumor != "merge":
+            names.append(label.inside)
     return tuple(dict.fromkeys(names))
 
 
@@ -64,21 +66,21 @@ def plan_labels(
     Args:
         table: The source's label table.
         space: The classes of the pool.
-        tumor: Tumors as part of their organ ("merge", the default), as classes of their own ("separate"), or organ and tumor
-            under one id ("union").
-        sides: Kidneys drawn without a side are split by connected component ("split", the default), or stand for both under
+        tumor: Tumors and cysts as part of their organ ("merge", the default), as classes of their own ("separate"), or organ
+            and tumor under one id ("union"). One that the space has no class for stays part of its organ.
+        sides: Organs drawn without a side are split by connected component ("split", the default), or stand for both under
             one id ("union").
     """
     source_ids = tuple(table)
-    tumors = {label.classes: label.tumor for label in table.values() if label.tumor}
-    faults = _policy_faults(table, space, tumor, sides, tuple(tumors.values()))
+    faults = _policy_faults(table, space, tumor, sides)
     if faults:
         return None, faults
     table, right_ids = _with_sides(table, space, sides)
-    tumors = {label.classes: label.tumor for label in table.values() if label.tumor}
+    insides = _insides(table)
+    undrawn = tuple(name for name in space.classes if name not in all_classes(table))
     mapping, annotated = {}, {}
     for number, label in table.items():
-        classes = _stands_for(label, tumors.get(label.classes), tumor or "merge", space)
+        classes = _stands_for(label, insides[label.classes], undrawn, tumor or "merge", space)
         known = [name for name in classes if name in space.classes]
         mapping[number] = space.id_of(known[0]) if known else 0
         if known:
@@ -93,56 +95,90 @@ def plan_labels(
     return (None if faults else LabelPlan(source_ids, right_ids, mapping, AnnotationProtocol(labels=annotated))), faults
 
 
+def _sides(label: SourceLabel) -> tuple[str, ...]:
+    """Left and right of what a label drew without a side; nothing for other labels."""
+    (organ, *others) = label.classes
+    sides = (f"{organ}_left", f"{organ}_right")
+    return sides if not others and members(organ) == sides else ()
+
+
+def _is_divided(label: SourceLabel, space: LabelSpace) -> bool:
+    """Whether a label has no side where the label space asks for one."""
+    return any(name in space.classes for name in _sides(label))
+
+
+def _insides(table: dict[int, SourceLabel]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """What the source draws apart inside each organ."""
+    return {
+        organ: tuple(label.inside for label in table.values() if label.inside and label.classes == organ)
+        for organ in dict.fromkeys(label.classes for label in table.values())
+    }
+
+
 def _policy_faults(
-    table: dict[int, SourceLabel], space: LabelSpace, tumor: TumorPolicy | None, sides: SidePolicy | None, tumors: tuple[str, ...]
+    table: dict[int, SourceLabel], space: LabelSpace, tumor: TumorPolicy | None, sides: SidePolicy | None
 ) -> list[str]:
     """Why the policies do not go with the source's labels, the classes, or each other."""
     faults = []
-    is_unsided = any(label.classes == _UNSIDED for label in table.values())
-    sided_classes = [name for name in _SIDES if name in space.classes]
-    if sides and not is_unsided:
-        faults.append(f"sides: {sides}, but this source draws no kidney without a side; leave `sides` out")
-    if is_unsided and sided_classes and _UNSIDED[0] in space.classes:
-        faults.append(
-            f"classes hold both 'kidney' and '{sided_classes[0]}', and a kidney without a side could be either; keep one way"
-        )
-    if tumor in ("separate", "union") and not tumors:
-        faults.append(f"tumor: {tumor}, but this source has no tumor label inside an organ; leave `tumor` out")
-    if tumor == "union" and tumors and is_unsided and sided_classes and sides != "union":
-        faults.append(
-            "tumor: union puts one tumor class under two ids where kidneys are split; use sides: union or tumor: separate"
-        )
-    for name in tumors:
-        if tumor in ("separate", "union") and name not in space.classes:
-            faults.append(f"tumor: {tumor}: {space.unknown(name)}; add it to classes")
-        if tumor in (None, "merge") and name in space.classes:
+    if sides and not any(_sides(label) for label in table.values()):
+        faults.append(f"sides: {sides}, but this source draws no organ without a side; leave `sides` out")
+    for label in table.values():
+        if _is_divided(label, space) and label.classes[0] in space.classes:
+            organ, sided = label.classes[0], next(name for name in _sides(label) if name in space.classes)
             faults.append(
-                f"tumor: merge puts '{name}' into its organ, but it is one of the classes; use tumor: separate or tumor: union"
+                f"classes hold both '{organ}' and '{sided}', and a {organ} without a side could be either; keep one way"
             )
+        if _is_divided(label, space) and tumor == "union" and label.inside in space.classes and sides != "union":
+            faults.append(
+                f"tumor: union puts '{label.inside}' under two ids where the {label.classes[0]} is split; "
+                "use sides: union or tumor: separate"
+            )
+    inside = [label.inside for label in table.values() if label.inside]
+    if tumor in ("separate", "union") and not inside:
+        faults.append(f"tumor: {tumor}, but this source has no tumor label inside an organ; leave `tumor` out")
+    if tumor in ("separate", "union") and not any(name in space.classes for name in inside):
+        faults += [f"tumor: {tumor}: {space.unknown(name)}; add it to classes" for name in inside]
+    if tumor in (None, "merge"):
+        faults += [
+            f"tumor: merge puts '{name}' into its organ, but it is one of the classes; use tumor: separate or tumor: union"
+            for name in inside
+            if name in space.classes
+        ]
     return list(dict.fromkeys(faults))
 
 
 def _with_sides(
     table: dict[int, SourceLabel], space: LabelSpace, sides: SidePolicy | None
-) -> tuple[dict[int, SourceLabel], dict[int, int]]:
-    """The table in terms of the label space's kidneys, and the ids that the right ones get where they are to be split."""
-    unsided = [number for number, label in table.items() if label.classes == _UNSIDED]
-    if not unsided or not any(name in space.classes for name in _SIDES):
-        return table, {}
+) -> tuple[dict[int, SourceLabel], dict[str, dict[int, int]]]:
+    """The table in terms of the label space's sides, and the ids that right parts get where they are to be split."""
+    divided = {number: label for number, label in table.items() if _is_divided(label, space)}
     if sides == "union":
-        return {n: SourceLabel(_SIDES, label.tumor) if n in unsided else label for n, label in table.items()}, {}
-    right_ids = {number: number + max(table) for number in unsided}
-    sided = {n: SourceLabel(_SIDES[:1], label.tumor) if n in unsided else label for n, label in table.items()}
-    sided.update({right: SourceLabel(_SIDES[1:], table[n].tumor) for n, right in right_ids.items()})
+        return {**table, **{number: replace(label, classes=_sides(label)) for number, label in divided.items()}}, {}
+    sided, right_ids = dict(table), {}
+    for number, label in divided.items():
+        left, right = _sides(label)
+        sided[number] = replace(label, classes=(left,))
+        sided[number + max(table)] = replace(label, classes=(right,))
+        right_ids.setdefault(label.classes[0], {})[number] = number + max(table)
     return sided, right_ids
 
 
-def _stands_for(label: SourceLabel, tumor: str | None, policy: TumorPolicy, space: LabelSpace) -> tuple[str, ...]:
-    """The classes an id stands for; `tumor` is what the source calls a tumor of this organ."""
-    if tumor is None:
-        # Nobody drew tumors apart here: where the pool has them as a class, the organ's voxels may be either.
-        hidden = f"{label.classes[0]}_tumor"
-        return (*label.classes, hidden) if len(label.classes) == 1 and hidden in space.classes else label.classes
-    if policy == "union":
-        return (*label.classes, tumor)
-    return (tumor,) if policy == "separate" and label.tumor else label.classes
+def _stands_for(
+    label: SourceLabel, drawn_inside: tuple[str, ...], undrawn: tuple[str, ...], policy: TumorPolicy, space: LabelSpace
+) -> tuple[str, ...]:
+    """The classes an id stands for.
+
+    Args:
+        label: What the source says of the id.
+        drawn_inside: What the source tells apart inside this organ.
+        undrawn: The classes of the space that the source never draws.
+        policy: See `plan_labels`.
+        space: The classes of the pool.
+    """
+    if policy == "separate" and label.inside in space.classes:
+        return (label.inside,)
+    together = [name for name in drawn_inside if name in space.classes] if policy == "union" else []
+    # What nobody drew apart here but the pool has as a class may be anywhere in the organ.
+    organ = label.classes[0] if len(label.classes) == 1 else label.classes[0].removesuffix("_left")
+    hidden = [name for kind in _INSIDE_KINDS if (name := f"{organ}_{kind}") in undrawn]
+    return (*label.classes, *together, *hidden)

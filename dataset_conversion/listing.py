@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from nnunet_partial.dataset_conversion.volume import Volume, read_labels
 from nnunet_partial.labels import LabelError
@@ -28,11 +29,11 @@ class SourceLabel:
 
     Attributes:
         classes: The class it is drawn for; several where the annotator did not tell them apart.
-        tumor: The tumor class, where the id marks a tumor inside that organ.
+        inside: The class of a tumor or cyst, where the id marks one inside that organ; an organ can have several such ids.
     """
 
     classes: tuple[str, ...]
-    tumor: str | None = None
+    inside: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class Source:
             volume without an affine lies on the image voxel by voxel (pictures know no place in the patient).
         label_grid: How label arrays lie on image arrays.
         axes: Where the axes of every image of this source run, where that is known; other headers are wrong and refused.
-        scans: The collection the scans belong to; two sources of one collection would put a scan into training and validation.
+        scans: The collections its scans belong to, by the name of each as it was first published; two sources with one
+            collection in common would put a scan into training and validation.
     """
 
     key: str
@@ -111,7 +113,7 @@ class Source:
     read_labels: Callable[[tuple[Path, ...]], Volume] = read_one_label_file
     label_grid: LabelGrid = LabelGrid.HEADERS
     axes: str | None = None
-    scans: Callable[[Path], str] = str
+    scans: Callable[[Path], frozenset[str]] = lambda _: frozenset()
 
 
 def visible_files(root: Path, pattern: str) -> list[Path]:
@@ -128,16 +130,35 @@ def by_number(paths: Iterable[Path], pattern: str, listing: Listing) -> dict[int
 
     A number that occurs twice is a fault of the listing.
     """
-    found: dict[int, Path] = {}
+    return _by_group(paths, pattern, listing, int, "number {}")
+
+
+def by_name(paths: Iterable[Path], pattern: str, listing: Listing) -> dict[str, Path]:
+    """Those paths whose name matches, by what the pattern's group holds; one that occurs twice is a fault of the listing."""
+    return _by_group(paths, pattern, listing, str, "case '{}'")
+
+
+def _by_group(paths: Iterable[Path], pattern: str, listing: Listing, key_type: type, words: str) -> dict[Any, Path]:
+    found: dict[Any, Path] = {}
     for path in paths:
         match = re.fullmatch(pattern, path.name)
         if match is None:
             continue
-        number = int(match[1])
-        if number in found:
-            listing.faults.append(f"number {number} occurs twice: '{found[number]}' and '{path}'; keep one")
-        found.setdefault(number, path)
+        key = key_type(match[1])
+        if key in found:
+            listing.faults.append(f"{words.format(key)} occurs twice: '{found[key]}' and '{path}'; keep one")
+        found.setdefault(key, path)
     return found
+
+
+def pair_folders(root: Path, pattern: str, name: Callable[..., str], listing: Listing) -> Listing:
+    """Pair what lies in folders images* (imagesTr, imagesVal, ...) with what lies in folders labels*, by number."""
+    files = visible_files(root, "**/*.nii.gz")
+    images, labels = (
+        by_number((file for file in files if file.parent.name.startswith(kind)), pattern, listing)
+        for kind in ("images", "labels")
+    )
+    return pair(images, labels, name, listing, root=root)
 
 
 def pair(images: Mapping, labels: Mapping, name: Callable[..., str], listing: Listing, *, root: Path) -> Listing:

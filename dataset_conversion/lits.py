@@ -22,7 +22,7 @@ from nnunet_partial.dataset_conversion.listing import (
     visible_files,
 )
 
-SOURCE_LABELS = {1: SourceLabel(("liver",)), 2: SourceLabel(("liver",), tumor="liver_tumor")}
+SOURCE_LABELS = {1: SourceLabel(("liver",)), 2: SourceLabel(("liver",), inside="liver_tumor")}
 
 
 def list_cases(root: Path) -> Listing:
@@ -44,5 +44,5 @@ SOURCE = Source(
     licence=lambda _: "CC BY-NC-ND 4.0, as stated by the documentation of kaiko-ai/eva",
     default_name=lambda _: "LiTS",
     label_grid=LabelGrid.ARRAYS,
-    scans=lambda _: "LiTS",
+    scans=lambda _: frozenset({"LiTS"}),
 )

@@ -2,7 +2,8 @@
 
 Licence: from each task's dataset.json (CC BY-SA 4.0 in all public tasks).
 From: http://medicaldecathlon.com
-Layout: `TaskXX_Name/{imagesTr,labelsTr}/<name>.nii.gz` and `dataset.json`; the path is the task's folder.
+Layout: `TaskXX_Name/{imagesTr,labelsTr,imagesTs}/<name>.nii.gz` and `dataset.json`; the path is the task's folder. imagesTs
+has no labels.
 Annotated: what dataset.json lists under `labels`. Names become ours by `SOURCE_LABELS`; others are put in lower case with
 underscores.
 Known to be wrong: AppleDouble files (`._x`) among the images; Task01 and Task05 have several channels in 4D and are refused;
@@ -16,25 +17,36 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset_conversion.listing import ConversionError, Listing, Source, SourceLabel, pair, visible_files
+from nnunet_partial.dataset_conversion.listing import (
+    ConversionError,
+    Listing,
+    Source,
+    SourceCase,
+    SourceLabel,
+    natural_key,
+    pair,
+    visible_files,
+)
 
 # (task, label) as dataset.json has them, in lower case
 SOURCE_LABELS = {
     ("heart", "left atrium"): SourceLabel(("left_atrium",)),
     ("liver", "liver"): SourceLabel(("liver",)),
-    ("liver", "cancer"): SourceLabel(("liver",), tumor="liver_tumor"),
-    ("liver", "tumour"): SourceLabel(("liver",), tumor="liver_tumor"),
+    ("liver", "cancer"): SourceLabel(("liver",), inside="liver_tumor"),
+    ("liver", "tumour"): SourceLabel(("liver",), inside="liver_tumor"),
     ("hippocampus", "anterior"): SourceLabel(("hippocampus_anterior",)),
     ("hippocampus", "posterior"): SourceLabel(("hippocampus_posterior",)),
     ("lung", "cancer"): SourceLabel(("lung_tumor",)),
     ("lung", "tumour"): SourceLabel(("lung_tumor",)),
     ("pancreas", "pancreas"): SourceLabel(("pancreas",)),
-    ("pancreas", "cancer"): SourceLabel(("pancreas",), tumor="pancreas_tumor"),
+    ("pancreas", "cancer"): SourceLabel(("pancreas",), inside="pancreas_tumor"),
     ("hepaticvessel", "vessel"): SourceLabel(("hepatic_vessel",)),
     ("hepaticvessel", "tumour"): SourceLabel(("liver_tumor",)),
     ("spleen", "spleen"): SourceLabel(("spleen",)),
     ("colon", "colon cancer primaries"): SourceLabel(("colon_tumor",)),
 }
+
+_PUBLIC_TASKS = ("Heart", "Hippocampus", "Lung", "Pancreas", "HepaticVessel", "Spleen", "Colon")
 
 
 @cache
@@ -62,6 +74,13 @@ def task_name(root: Path) -> str:
     return re.sub(r"^Task\d+_", "", root.name)
 
 
+def scans_of_task(task: str) -> frozenset[str]:
+    """The collection a public task's scans belong to; Task03 took over LiTS. Nothing is known of a user's own task."""
+    if task.lower() == "liver":
+        return frozenset({"LiTS"})
+    return frozenset(f"Decathlon {name}" for name in _PUBLIC_TASKS if name.lower() == task.lower())
+
+
 def labels(root: Path) -> dict[int, SourceLabel]:
     """The label table, from dataset.json."""
     task = task_name(root).lower()
@@ -73,21 +92,23 @@ def labels(root: Path) -> dict[int, SourceLabel]:
 
 
 def list_cases(root: Path) -> Listing:
-    """Pair imagesTr and labelsTr by file name."""
-    files = [
+    """Pair imagesTr and labelsTr by file name; nobody labelled imagesTs."""
+    images, labels, tests = (
         {path.name.removesuffix(".nii.gz"): path for path in visible_files(root, f"{kind}/*.nii.gz")}
-        for kind in ("imagesTr", "labelsTr")
-    ]
-    return pair(*files, str, Listing(), root=root)
+        for kind in ("imagesTr", "labelsTr", "imagesTs")
+    )
+    listing = pair(images, labels, str, Listing(), root=root)
+    listing.unlabelled += [SourceCase(name, tests[name]) for name in sorted(tests, key=natural_key)]
+    return listing
 
 
 SOURCE = Source(
     key="msd",
-    layout="imagesTr/<name>.nii.gz, labelsTr/<name>.nii.gz and dataset.json, the path being one task's folder",
+    layout="imagesTr, labelsTr and dataset.json of one Decathlon task",
     list_cases=list_cases,
     labels=labels,
     licence=lambda root: f"{_dataset_json(root).get('licence', 'not stated')}, as stated by its dataset.json",
     default_name=lambda root: f"MSD_{task_name(root)}",
-    scans=lambda root: "LiTS" if task_name(root).lower() == "liver" else str(root),
+    scans=lambda root: scans_of_task(task_name(root)),
     channel_names=lambda root: {"0": _dataset_json(root)["modality"]["0"]},
 )

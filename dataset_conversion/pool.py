@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from nnunet_partial.dataset_conversion.label_plan import LabelPlan, SidePolicy, TumorPolicy, all_classes, own_classes, plan_labels
 from nnunet_partial.dataset_conversion.listing import ConversionError, Source
+from nnunet_partial.dataset_conversion.overlaps import overlap_sentences
 from nnunet_partial.dataset_conversion.sources import SOURCES
 from nnunet_partial.labels import DatasetRecord, LabelSpace
 from nnunet_partial.labels.annotation import validation_faults
@@ -30,8 +31,8 @@ class SourceConfig(_Entry):
         source: Which converter reads it, a key of `SOURCES`.
         path: Where it lies; may hold `~` and environment variables.
         name: Prefix of its case identifiers and name of its protocol; by default the source's key.
-        tumor: What becomes of tumors drawn inside an organ; "merge" where nothing is said.
-        sides: What becomes of kidneys drawn without a side; "split" where nothing is said.
+        tumor: What becomes of tumors and cysts drawn inside an organ; "merge" where nothing is said.
+        sides: What becomes of organs drawn without a side; "split" where nothing is said.
         unlabelled: What becomes of images that nobody annotated: left out ("skip"), or cases without supervision ("keep").
     """
 
@@ -54,11 +55,15 @@ class SourceConfig(_Entry):
 
 
 class PoolConfig(_Entry):
-    """A pool: the dataset to make, its classes in the order of their label ids, and where its cases come from."""
+    """A pool: the dataset to make, its classes in the order of their label ids, and where its cases come from.
+
+    Sources that hold the same scans are refused unless `allow_overlap` says that the user knows.
+    """
 
     dataset: DatasetRecord
     classes: tuple[str, ...]
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    allow_overlap: bool = False
     _folder: Path = PrivateAttr(default=Path())
 
     def path_of(self, source: SourceConfig) -> Path:
@@ -190,7 +195,7 @@ def _prepare(sources: Any, classes: Any, pool: PoolConfig) -> tuple[list[Prepare
         prepared += [found] if found else []
         faults += [f"source '{config.prefix}': {fault}" for fault in wrong]
     faults += _unannotated_faults(sources, space, pool)
-    return prepared, faults + _pool_faults(prepared)
+    return prepared, faults + _pool_faults(prepared, pool)
 
 
 def _prepare_source(config: SourceConfig, space: LabelSpace | None, pool: PoolConfig) -> tuple[PreparedSource | None, list[str]]:
@@ -213,22 +218,24 @@ def _unannotated_faults(sources: Iterable[SourceConfig], space: LabelSpace | Non
     return [f"class '{name}' is annotated by no source{near_miss(name, offered)}" for name in names if name not in offered]
 
 
-def _pool_faults(prepared: list[PreparedSource]) -> list[str]:
+def _pool_faults(prepared: list[PreparedSource], pool: PoolConfig) -> list[str]:
     """What is wrong only when the sources are seen together."""
     faults = []
     channels = {source.config.prefix: source.source.channel_names(source.root) for source in prepared}
     if len({tuple(names.values()) for names in channels.values()}) > 1:
         said = ", ".join(f"{name}: {'/'.join(names.values())}" for name, names in channels.items())
         faults.append(f"the sources have different channels ({said}); one dataset has one kind of image")
-    holders: dict[str, list[str]] = {}
-    for source in prepared:
-        holders.setdefault(source.source.scans(source.root), []).append(source.config.prefix)
-    faults += [
-        f"sources {' and '.join(names)} hold the same scans ({scans}): one scan would be trained on and validated on; keep one"
-        for scans, names in holders.items()
-        if len(names) > 1
-    ]
+    if not pool.allow_overlap:
+        faults += [
+            f"{sentence}: one scan would be trained on and validated on; keep one, or say `allow_overlap: true` in the pool file"
+            for sentence in known_overlaps(prepared)
+        ]
     return faults
+
+
+def known_overlaps(prepared: list[PreparedSource]) -> list[str]:
+    """Which sources hold the same scans, as far as that is known; one folder used twice is one case of it."""
+    return overlap_sentences({source.config.prefix: {str(source.root), *source.source.scans(source.root)} for source in prepared})
 
 
 def _unknown_source(key: str) -> list[str]:

@@ -47,10 +47,11 @@ def list_cases(root: Path) -> Listing:
 
 SOURCE = Source(
     key="tcia_pancreas",
-    layout="PANCREAS_<NNNN>/<study>/<series>/*.dcm and label<NNNN>.nii.gz, at most two folders down",
+    layout="PANCREAS_<NNNN>/<study>/<series>/*.dcm and label<NNNN>.nii.gz",
     list_cases=list_cases,
     labels=lambda _: SOURCE_LABELS,
     licence=lambda _: "CC BY 3.0, as reported by others; check the collection's page",
     default_name=lambda _: "PancreasCT",
     label_grid=LabelGrid.ARRAYS_FLIPPED_Y,
+    scans=lambda _: frozenset({"Pancreas-CT"}),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from nnunet_partial.dataset_conversion.case import CaseJob
 from nnunet_partial.dataset_conversion.journal import JOURNAL_FOLDER, Journal, fingerprint
 from nnunet_partial.dataset_conversion.listing import ConversionError, Listing
-from nnunet_partial.dataset_conversion.pool import PoolConfig, PreparedSource, load_pool, prepare_pool
+from nnunet_partial.dataset_conversion.pool import PoolConfig, PreparedSource, known_overlaps, load_pool, prepare_pool
 from nnunet_partial.dataset_conversion.sources import SOURCES
 from nnunet_partial.labels import AnnotationProtocol, CaseRecord, SkippedRecord
 
@@ -25,6 +25,7 @@ class Work:
         jobs: Their cases, in the order of the sources and of the cases' numbers.
         protocols: The annotation protocols of these cases by name.
         skipped: What was left out, and why.
+        overlaps: Which sources hold the same scans, where the pool allows that.
         faults: What is wrong with single items of a source; the other cases can be converted all the same.
         folder: Where the dataset goes.
     """
@@ -34,6 +35,7 @@ class Work:
     jobs: list[CaseJob]
     protocols: dict[str, AnnotationProtocol]
     skipped: list[SkippedRecord]
+    overlaps: list[str]
     faults: list[SkippedRecord]
     folder: Path
 
@@ -58,7 +60,7 @@ def plan_work(config: Path | PoolConfig, output_root: Path, *, copy: bool) -> Wo
     pool = config if isinstance(config, PoolConfig) else load_pool(config)
     sources = prepare_pool(pool)
     folder = Path(output_root).absolute() / pool.dataset.folder_name
-    work = Work(pool, sources, [], {}, [], [], folder)
+    work = Work(pool, sources, [], {}, [], known_overlaps(sources), [], folder)
     faults = _place_faults(folder)
     for source in sources:
         listing = source.source.list_cases(source.root)
@@ -170,6 +172,7 @@ def describe_pool(config: Path | PoolConfig, output_root: Path, *, copy: bool = 
             f"unannotated: {', '.join(missing) or 'nothing'}"
         )
     lines += [f"  {line.replace(' skipped', ' would be skipped', 1)}" for line in skipped_lines(work.skipped)]
+    lines += [f"  {sentence}: take care how they are split" for sentence in work.overlaps]
     lines += [f"  fault: source '{record.source}': {record.reason}" for record in work.faults]
     lines += [f"  case '{identifier}' would be removed: it is no longer in the pool" for identifier in work.stale(journal)]
     return "\n".join(lines)

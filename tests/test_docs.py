@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_partial.cli import COMMANDS, main
+from nnunet_partial.dataset_conversion import SOURCES
+from nnunet_partial.dataset_conversion.label_plan import own_classes
 from nnunet_partial.planners import PLANNERS
 from nnunet_partial.training.settings import TrainingSettings
 
@@ -17,6 +19,17 @@ def test_every_setting_and_planner_is_in_the_training_page():
         assert f"| `{name}` | {field.default} | {field.description} |" in page
     for name, planner in PLANNERS.items():
         assert f"| `{name}` | {planner.__doc__.splitlines()[0]} |" in page
+
+
+def test_every_source_is_in_the_conversion_page():
+    page = (ROOT / "docs" / "conversion.md").read_text()
+    for key, source in SOURCES.items():
+        if key == "msd":  # a task says its own labels and licence
+            row = f"| `{key}` | `{source.layout}` | as dataset.json says | as stated by its dataset.json |"
+        else:
+            classes = ", ".join(own_classes(source.labels(ROOT), "separate"))
+            row = f"| `{key}` | `{source.layout}` | {classes} | {source.licence(ROOT)} |"
+        assert row in page
 
 
 def test_links_of_the_readme_lead_somewhere():

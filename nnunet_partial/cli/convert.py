@@ -24,20 +24,31 @@ a pool file says what is pooled (abdomen.yaml):
 
   paths may hold environment variables and ~, and are relative to the file
   name:  prefix of the case identifiers (by default the source); needed where a source is used twice
-  tumor: merge     a tumor is part of its organ (default, as in Shi et al. 2021)
-         separate  it is a class of its own, such as liver_tumor, which classes must list
+  tumor: merge     a tumor or cyst is part of its organ (default, as in Shi et al. 2021)
+         separate  it is a class of its own, such as liver_tumor or kidney_cyst, where classes list it
          union     organ and tumor under one id that stands for both classes
-  sides: split     kidneys drawn without a side are told apart by connected component (default)
+  sides: split     kidneys, adrenal glands, ... drawn without a side are told apart by connected component (default)
          union     one id that stands for kidney_left and kidney_right
   unlabelled: skip   images without a label map are left out (default)
               keep   they become cases in which nothing is annotated
 
+  sources that are known to hold the same scans (lits and Task03, kits19 and kits23, ...) are refused;
+  allow_overlap: true, beside classes and sources, goes on all the same
+
 sources and what they expect below the path:
+  abdomenatlas   BDMAP_<N>/ct.nii.gz and combined_labels.nii.gz or segmentations/<organ>.nii.gz
+  abdomenct1k    Case_<NNNNN>_0000.nii.gz and Case_<NNNNN>.nii.gz, in any folders
+  amos22_ct      imagesTr, labelsTr (and Va) with amos_<NNNN>.nii.gz up to 500
+  amos22_mr      imagesTr, labelsTr (and Va) with amos_<NNNN>.nii.gz above 500
   btcv           img/img<NNNN>.nii.gz and label/label<NNNN>.nii.gz, in any folders
+  flare22        images/FLARE22_Tr_<NNNN>_0000.nii.gz and labels/FLARE22_Tr_<NNNN>.nii.gz
   kits19         data/case_<NNNNN>/imaging.nii.gz and segmentation.nii.gz
+  kits21         case_<NNNNN>/imaging.nii.gz, aggregated_MAJ_seg.nii.gz and segmentations/
+  kits23         case_<NNNNN>/imaging.nii.gz, segmentation.nii.gz and instances/
   lits           volume-<i>.nii and segmentation-<i>.nii, in any folders
   msd            imagesTr, labelsTr and dataset.json of one Decathlon task
   tcia_pancreas  PANCREAS_<NNNN>/<study>/<series>/*.dcm and label<NNNN>.nii.gz
+  word           imagesTr, labelsTr (and Val, Ts) with word_<NNNN>.nii.gz
 
 examples:
   nnunet_partial convert abdomen.yaml --dry-run       say what would be done, and every fault of the file
@@ -45,6 +56,7 @@ examples:
   nnunet_partial convert lits ~/LiTS -d 501           one source, all of its own classes
   nnunet_partial convert msd ~/Task07_Pancreas -d 502 --tumor separate
   nnunet_partial convert btcv ~/BTCV -d 503 --classes liver spleen pancreas
+  nnunet_partial convert kits23 ~/kits23 -d 504 --tumor separate    three readers' label maps are kept
 
 A killed run goes on where it stopped: run the same command again. Many machines share the work with -num_parts and -part_id,
 or through a Dask scheduler (pip install 'nnunet_partial[cluster]').
@@ -68,10 +80,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--classes", nargs="+", metavar="CLASS", help="short form: classes in the order of their label ids (default: all)"
     )
     parser.add_argument(
-        "--tumor", choices=("merge", "separate", "union"), help="short form: what becomes of tumors (default: merge)"
+        "--tumor", choices=("merge", "separate", "union"), help="short form: what becomes of tumors and cysts (default: merge)"
     )
     parser.add_argument(
-        "--sides", choices=("split", "union"), help="short form: what becomes of kidneys without a side (default: split)"
+        "--sides", choices=("split", "union"), help="short form: what becomes of organs drawn without a side (default: split)"
     )
     parser.add_argument(
         "-np", dest="num_processes", type=int, default=4, metavar="N", help="cases converted at the same time (default: 4)"

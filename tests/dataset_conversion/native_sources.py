@@ -70,6 +70,7 @@ def write_msd(root: Path, numbers=(2, 10), axes: str = "RAS", labels=None, ids=N
     for number in numbers:
         save(abdomen(200 + number), root / f"imagesTr/spleen_{number}.nii.gz", axes)
         save(drawn(ids or {"spleen": 1}), root / f"labelsTr/spleen_{number}.nii.gz", axes)
+    (root / "imagesTr").mkdir(parents=True, exist_ok=True)
     (root / "imagesTr/._spleen_2.nii.gz").write_bytes(b"\x00\x05\x16\x07Mac OS X")
     content = {"modality": {"0": modality}, "labels": labels or {"0": "background", "1": "spleen"}, "licence": "CC-BY-SA 4.0"}
     (root / "dataset.json").write_text(json.dumps(content))

@@ -48,8 +48,10 @@ def test_mistakes_end_in_a_sentence(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_help_names_every_source(capsys):
+def test_help_says_every_source_and_its_layout(capsys):
     with pytest.raises(SystemExit):
         main(["convert", "--help"])
     said = capsys.readouterr().out
-    assert all(key in said for key in SOURCES)
+    width = max(len(key) for key in SOURCES)
+    for key, source in SOURCES.items():
+        assert f"\n  {key:<{width}}  {source.layout}\n" in said

@@ -5,10 +5,12 @@ import pytest
 from nnunet_partial.dataset_conversion.btcv import SOURCE_LABELS as BTCV
 from nnunet_partial.dataset_conversion.kits19 import SOURCE_LABELS as KITS19
 from nnunet_partial.dataset_conversion.label_plan import own_classes, plan_labels
+from nnunet_partial.dataset_conversion.listing import SourceLabel
 from nnunet_partial.dataset_conversion.lits import SOURCE_LABELS as LITS
 from nnunet_partial.labels import LabelSpace
 
 SIDED = LabelSpace(classes=("liver", "kidney_left", "kidney_right"))
+UNSIDED = {1: SourceLabel(("kidney",)), 2: SourceLabel(("adrenal_gland",))}
 WITH_TUMOR = LabelSpace(classes=("kidney_left", "kidney_right", "kidney_tumor"))
 
 
@@ -32,8 +34,16 @@ def test_classes_outside_the_space_become_unannotated_background():
 
 def test_kidneys_are_split_with_their_tumors_inside():
     found = plan(KITS19, SIDED)
-    assert found.right_ids == {1: 3, 2: 4}
+    assert found.right_ids == {"kidney": {1: 3, 2: 4}}
     assert found.mapping == {1: 2, 2: 2, 3: 3, 4: 3}
+
+
+def test_every_organ_without_a_side_gets_ids_of_its_own():
+    found = plan(UNSIDED, LabelSpace(classes=("adrenal_gland_left", "adrenal_gland_right", "kidney_left", "kidney_right")))
+    assert found.right_ids == {"kidney": {1: 3}, "adrenal_gland": {2: 4}}
+    assert found.mapping == {1: 3, 2: 1, 3: 4, 4: 2}
+    assert plan(UNSIDED, LabelSpace(classes=("adrenal_gland_left", "kidney"))).right_ids == {"adrenal_gland": {2: 4}}
+    assert found.protocol_for((1,)).annotated_classes == {"kidney_left", "kidney_right"}
 
 
 def test_kidney_tumor_of_either_side_can_be_its_own_class():
@@ -66,6 +76,11 @@ def test_organ_of_a_source_without_tumors_may_hold_one_where_the_pool_knows_tumo
     assert found.protocol.labels == {1: ("liver", "liver_tumor")}
 
 
+def test_tumor_that_a_source_draws_as_a_plain_class_is_not_looked_for_in_its_organ():
+    own = {1: SourceLabel(("liver",)), 2: SourceLabel(("liver_tumor",))}
+    assert plan(own, LabelSpace(classes=("liver", "liver_tumor"))).protocol.labels == {1: ("liver",), 2: ("liver_tumor",)}
+
+
 @pytest.mark.parametrize(
     ("table", "classes", "policies", "message"),
     [
@@ -77,6 +92,8 @@ def test_organ_of_a_source_without_tumors_may_hold_one_where_the_pool_knows_tumo
         (BTCV, ("liver", "liver_tumor"), {"tumor": "union"}, "leave `tumor` out"),
         (KITS19, WITH_TUMOR.classes, {"tumor": "union"}, "use sides: union or tumor: separate"),
         (KITS19, ("kidney", "kidney_left"), {}, "classes hold both 'kidney' and 'kidney_left'"),
+        (UNSIDED, ("adrenal_gland", "kidney_left", "adrenal_gland_right"), {}, "both 'adrenal_gland' and 'adrenal_gland_right'"),
+        (UNSIDED, ("kidney_left", "kidney_right"), {"tumor": "union"}, "leave `tumor` out"),
         (KITS19, ("kidney_left",), {"sides": "union"}, "class 'kidney_right' is not in the label space"),
     ],
 )

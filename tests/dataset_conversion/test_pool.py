@@ -1,15 +1,18 @@
 """Pool files: everything wrong with one is said at once."""
 
+import json
 from pathlib import Path
 
 import pytest
 from native_sources import write_btcv, write_lits, write_msd, write_pool
 
 from nnunet_partial.dataset_conversion import (
+    SOURCES,
     ConversionError,
     ConvertOptions,
     PoolConfig,
     convert_pool,
+    describe_pool,
     load_pool,
     single_source_pool,
 )
@@ -39,7 +42,7 @@ sources:
     text = faults_of(tmp_path / "pool.yaml")
     for part in (
         "dataset.id: Input should be less than or equal to 999",
-        "source 'btvc': unknown source 'btvc' (did you mean 'btcv'?); known are btcv, kits19, lits, msd, tcia_pancreas",
+        f"source 'btvc': unknown source 'btvc' (did you mean 'btcv'?); known are {', '.join(SOURCES)}",
         f"source 'btcv': path '{tmp_path / 'nowhere'}' does not exist",
         "the environment variable in '$TEST_NOT_SET/btcv' is not set",
         "source name 'btcv' is used 2 times; give each its own `name:`",
@@ -95,6 +98,58 @@ def test_one_collection_is_not_pooled_twice(tmp_path):
     assert "sources lits and msd hold the same scans (LiTS)" in faults_of(
         write_pool(tmp_path / "pool.yaml", sources, classes=["liver"])
     )
+
+
+def test_one_folder_is_not_pooled_twice(tmp_path):
+    write_msd(tmp_path / "Task11_Mine")
+    sources = [{"source": "msd", "path": "Task11_Mine", "name": name} for name in ("one", "two")]
+    assert "sources one and two hold the same scans" in faults_of(write_pool(tmp_path / "pool.yaml", sources, classes=["spleen"]))
+
+
+def test_own_tasks_of_one_name_in_two_folders_are_two_collections(tmp_path):
+    for folder in ("north", "south"):
+        write_msd(tmp_path / folder / "Task11_Mine")
+    sources = [{"source": "msd", "path": f"{name}/Task11_Mine", "name": name} for name in ("north", "south")]
+    assert len(load_pool(write_pool(tmp_path / "pool.yaml", sources, classes=["spleen"])).sources) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ("kits19", "kits21", "KiTS19"),
+        ("kits21", "kits23", "KiTS19"),
+        ("kits19", "abdomenct1k", "KiTS19"),
+        ("lits", "abdomenct1k", "LiTS"),
+        ("tcia_pancreas", "abdomenct1k", "Pancreas-CT"),
+        ("Task07_Pancreas", "abdomenct1k", "Decathlon Pancreas"),
+        ("Task07_Pancreas", "flare22", "Decathlon Pancreas"),
+        ("Task09_Spleen", "abdomenct1k", "Decathlon Spleen"),
+        ("abdomenatlas", "word", "WORD"),
+        ("abdomenatlas", "amos22_ct", "AMOS22 CT"),
+        ("abdomenatlas", "abdomenct1k", "Decathlon Pancreas, Decathlon Spleen, KiTS19, LiTS, Pancreas-CT"),
+    ],
+)
+def test_known_copies_are_refused_by_both_names(tmp_path, first, second, shared):
+    sources = []
+    for name in (first, second):
+        (tmp_path / name).mkdir()
+        if name.startswith("Task"):
+            write_msd(tmp_path / name, numbers=())
+        sources.append({"source": "msd" if name.startswith("Task") else name, "path": name, "name": name})
+    text = faults_of(write_pool(tmp_path / "pool.yaml", sources, classes=["spleen", "liver", "pancreas", "kidney_left"]))
+    assert f"sources {first} and {second} hold the same scans ({shared})" in text
+
+
+def test_overlaps_the_user_knows_of_are_allowed_and_said(tmp_path, capsys):
+    write_lits(tmp_path / "lits", numbers=(2,))
+    write_msd(tmp_path / "Task03_Liver", numbers=(10,), labels={"0": "background", "1": "liver"}, ids={"liver": 1})
+    sources = [{"source": "lits", "path": "lits"}, {"source": "msd", "path": "Task03_Liver"}]
+    path = write_pool(tmp_path / "pool.yaml", sources, classes=["liver"])
+    path.write_text(json.dumps({**json.loads(path.read_text()), "allow_overlap": True}))
+    said = "sources lits and msd hold the same scans (LiTS): take care how they are split"
+    assert said in describe_pool(path, tmp_path / "raw")
+    convert_pool(path, tmp_path / "raw", ConvertOptions(progress=False))
+    assert said in capsys.readouterr().out
 
 
 def test_one_kind_of_image(tmp_path):

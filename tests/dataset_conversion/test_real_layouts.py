@@ -92,7 +92,7 @@ def test_decathlon_hippocampus(real_data, tmp_path):
     task = tmp_path / "Task04_Hippocampus"
     for kind in ("imagesTr", "labelsTr"):
         (task / kind).mkdir(parents=True)
-        for path in sorted((real_data / "Task04_Hippocampus" / kind).glob("hippocampus_*.nii.gz"))[:3]:
+        for path in sorted((real_data / "Task04_Hippocampus" / kind).glob("hippocampus_*.nii.gz"))[:5]:
             (task / kind / path.name).write_bytes(path.read_bytes())
     (task / "dataset.json").write_bytes((real_data / "Task04_Hippocampus/dataset.json").read_bytes())
     pool = write_pool(

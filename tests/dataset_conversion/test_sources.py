@@ -72,6 +72,7 @@ def test_msd_ignores_apple_double_and_sorts_by_number(tmp_path):
         ("Task08_HepaticVessel", ["Vessel", "Tumour"], [SourceLabel(("hepatic_vessel",)), SourceLabel(("liver_tumor",))]),
         ("Task10_Colon", ["colon cancer primaries"], [SourceLabel(("colon_tumor",))]),
         ("Task04_Hippocampus", ["Anterior"], [SourceLabel(("hippocampus_anterior",))]),
+        ("Task09_Spleen", ["spleen"], [SourceLabel(("spleen",))]),
         ("Task11_Mine", ["Left Thing"], [SourceLabel(("left_thing",))]),
     ],
 )
@@ -89,3 +90,25 @@ def test_msd_refuses_several_channels_and_folders_without_a_task(tmp_path):
     (tmp_path / "dataset.json").write_text('{"modality": {"0": "FLAIR", "1": "T1w"}, "labels": {"0": "background"}}')
     with pytest.raises(ConversionError, match=r"2 channels \(FLAIR, T1w\); only one is supported"):
         SOURCES["msd"].labels(tmp_path)
+
+
+def test_msd_tests_are_images_that_nobody_labelled(tmp_path):
+    root = write_msd(tmp_path / "Task09_Spleen", numbers=(2,))
+    (root / "imagesTs").mkdir()
+    for name in ("spleen_11", "spleen_7", "._spleen_7"):
+        (root / f"imagesTs/{name}.nii.gz").touch()
+    listing = SOURCES["msd"].list_cases(root)
+    assert [case.name for case in listing.cases] == ["spleen_2"]
+    assert [case.name for case in listing.unlabelled] == ["spleen_7", "spleen_11"]
+
+
+def test_the_260_cases_of_the_hippocampus_are_listed(real_data):
+    root = real_data / "Task04_Hippocampus"
+    listing = SOURCES["msd"].list_cases(root)
+    assert (len(listing.cases), listing.unlabelled, listing.skipped, listing.faults) == (260, [], [], [])
+    assert [case.name for case in listing.cases] == sorted(case.name for case in listing.cases)
+    assert SOURCES["msd"].channel_names(root) == {"0": "MRI"}
+
+
+def test_sources_are_named_by_their_keys():
+    assert all(source.key == key for key, source in SOURCES.items())

@@ -1,9 +1,9 @@
-"""Left and right kidney from components, in the patient's axes."""
+"""Left and right from components, in the patient's axes."""
 
 import numpy as np
 import pytest
 
-from nnunet_partial.dataset_conversion.kidney_sides import split_kidneys
+from nnunet_partial.dataset_conversion.sides import split_sides
 from nnunet_partial.dataset_conversion.volume import Volume
 
 SHAPE = (60, 40, 20)
@@ -29,7 +29,7 @@ def labels(*boxes, tumor=()) -> np.ndarray:
 
 def test_two_kidneys_and_a_tumor_on_its_kidney(image):
     tumor = (slice(48, 52), slice(10, 14), slice(4, 8))
-    sided, notes = split_kidneys(labels(LEFT, RIGHT, tumor=[tumor]), image, RIGHT_IDS)
+    sided, notes = split_sides(labels(LEFT, RIGHT, tumor=[tumor]), image, "kidney", RIGHT_IDS)
     assert notes == []
     assert set(np.unique(sided[:30])) == {0, 1}
     assert set(np.unique(sided[30:])) == {0, 3, 4}
@@ -39,21 +39,21 @@ def test_two_kidneys_and_a_tumor_on_its_kidney(image):
 def test_specks_follow_the_nearest_kidney(image):
     speck = (slice(31, 32), slice(12, 13), slice(8, 9))
     across = (slice(28, 29), slice(12, 13), slice(8, 9))
-    sided, _ = split_kidneys(labels(LEFT, RIGHT, speck, across), image, RIGHT_IDS)
+    sided, _ = split_sides(labels(LEFT, RIGHT, speck, across), image, "kidney", RIGHT_IDS)
     assert sided[speck] == 3
     assert sided[across] == 1
 
 
 @pytest.mark.parametrize(("box", "number", "side"), [(LEFT, 1, "left"), (RIGHT, 3, "right")])
 def test_single_kidney_is_sided_by_its_place_in_the_body(image, box, number, side):
-    sided, notes = split_kidneys(labels(box), image, RIGHT_IDS)
+    sided, notes = split_sides(labels(box), image, "kidney", RIGHT_IDS)
     assert (sided[box] == number).all()
-    assert notes == [f"only a {side} kidney, by its position in the body"]
+    assert notes == [f"kidney: only a {side} one, by its position in the body"]
 
 
 def test_horseshoe_kidney_is_split_at_the_middle(image):
     bridge = (slice(20, 40), slice(12, 15), slice(4, 6))
-    sided, notes = split_kidneys(labels(LEFT, RIGHT, bridge), image, RIGHT_IDS)
+    sided, notes = split_sides(labels(LEFT, RIGHT, bridge), image, "kidney", RIGHT_IDS)
     assert "joined over the midline" in notes[0]
     assert (sided[LEFT] == 1).all()
     assert (sided[RIGHT] == 3).all()
@@ -63,13 +63,20 @@ def test_body_off_centre_does_not_confuse_two_kidneys(image):
     array = image.array.copy()
     array[:, :, :] = -1000
     array[50:59] = 40  # all that is taken for body lies beyond both kidneys
-    sided, notes = split_kidneys(labels(LEFT, RIGHT), Volume(array, image.affine), RIGHT_IDS)
+    sided, notes = split_sides(labels(LEFT, RIGHT), Volume(array, image.affine), "kidney", RIGHT_IDS)
     assert (sided[LEFT] == 1).all()
     assert (sided[RIGHT] == 3).all()
     assert "one side of the body's middle" in notes[0]
 
 
 def test_no_kidney(image):
-    sided, notes = split_kidneys(labels(), image, RIGHT_IDS)
+    sided, notes = split_sides(labels(), image, "kidney", RIGHT_IDS)
     assert not sided.any()
     assert notes == ["no kidney in the label map"]
+
+
+def test_ids_beyond_one_byte_survive_the_split(image):
+    drawn = labels(LEFT, RIGHT).astype(np.uint16) * 200
+    sided, _ = split_sides(drawn, image, "lung", {200: 400})
+    assert (sided[LEFT] == 200).all()
+    assert (sided[RIGHT] == 400).all()
