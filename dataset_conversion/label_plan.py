@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import ValidationError
+
 from nnunet_partial.dataset_conversion.listing import SourceLabel
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
+from nnunet_partial.labels.annotation import validation_faults
 
 TumorPolicy = Literal["merge", "separate", "union"]
 SidePolicy = Literal["split", "union"]
@@ -90,7 +93,11 @@ def plan_labels(
             ]
     if not annotated:
         faults.append(f"annotates none of the classes {', '.join(space.classes)}; it has {', '.join(sorted(all_classes(table)))}")
-    return (None if faults else LabelPlan(source_ids, right_ids, mapping, AnnotationProtocol(labels=annotated))), faults
+    try:
+        protocol = AnnotationProtocol(labels=annotated)
+    except ValidationError as error:
+        faults += [f"{fault.split(': ', 1)[1]}: its labels mean overlapping things" for fault in validation_faults(error)]
+    return (None if faults else LabelPlan(source_ids, right_ids, mapping, protocol)), faults
 
 
 def _policy_faults(

@@ -1,17 +1,18 @@
 """What is pooled: the pool file, checked as a whole before anything is read or written."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from nnunet_partial.dataset_conversion.label_plan import LabelPlan, SidePolicy, TumorPolicy, all_classes, own_classes, plan_labels
-from nnunet_partial.dataset_conversion.listing import ConversionError, Source
-from nnunet_partial.dataset_conversion.sources import SOURCES
+from nnunet_partial.dataset_conversion.listing import ConversionError, Source, SourceCase
+from nnunet_partial.dataset_conversion.own_data import name_faults, pattern_faults
+from nnunet_partial.dataset_conversion.source_file import declared_name, is_source_file
+from nnunet_partial.dataset_conversion.sources import SOURCES, expanded, find_source
 from nnunet_partial.labels import DatasetRecord, LabelSpace
 from nnunet_partial.labels.annotation import validation_faults
 from nnunet_partial.labels.space import near_miss
@@ -27,9 +28,9 @@ class SourceConfig(_Entry):
     """One source of a pool, as the user wrote it.
 
     Attributes:
-        source: Which converter reads it, a key of `SOURCES`.
-        path: Where it lies; may hold `~` and environment variables.
-        name: Prefix of its case identifiers and name of its protocol; by default the source's key.
+        source: Which converter reads it, a key of `SOURCES`, or the path of a source file.
+        path: Where it lies; may hold `~` and environment variables. By default the folder of the source file.
+        name: Prefix of its case identifiers and name of its protocol; by default the source's key, or what the source file says.
         tumor: What becomes of tumors drawn inside an organ; "merge" where nothing is said.
         sides: What becomes of kidneys drawn without a side; "split" where nothing is said.
         unlabelled: What becomes of images that nobody annotated: left out ("skip"), or cases without supervision ("keep").
@@ -41,6 +42,13 @@ class SourceConfig(_Entry):
     tumor: TumorPolicy | None = None
     sides: SidePolicy | None = None
     unlabelled: UnlabelledPolicy | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_source_file(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "path" not in data and is_source_file(data.get("source")):
+            return {**data, "path": str(Path(data["source"]).parent)}
+        return data
 
     @property
     def prefix(self) -> str:
@@ -63,7 +71,17 @@ class PoolConfig(_Entry):
 
     def path_of(self, source: SourceConfig) -> Path:
         """Where a source lies: variables filled in, relative to the pool file (to the working directory without one)."""
-        return (self._folder / Path(os.path.expandvars(source.path)).expanduser()).resolve()
+        return expanded(source.path, self._folder)
+
+    def find(self, source: SourceConfig) -> Source:
+        """What reads a source; faults of its name or of its source file raise ConversionError."""
+        return find_source(source.source, self._folder, self.path_of(source))
+
+    def named(self, source: SourceConfig) -> SourceConfig:
+        """The source under the name that its source file gives it, where the pool gives it none."""
+        if source.name or not is_source_file(source.source):
+            return source
+        return source.model_copy(update={"name": declared_name(expanded(source.source, self._folder))})
 
 
 @dataclass(frozen=True)
@@ -89,6 +107,12 @@ def load_pool(path: Path) -> PoolConfig:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConversionError(f"not a YAML file: {error}", where=str(path)) from None
+    if isinstance(content, dict) and "images" in content and "sources" not in content:
+        raise ConversionError(
+            "this is a source file; name it in a pool (`source: ...`), or make a dataset of it alone: "
+            f"nnunet_partial convert {path} -d ID",
+            where=str(path),
+        )
     if not isinstance(content, dict):
         raise ConversionError(
             "a pool file holds the entries dataset, classes and sources (see `nnunet_partial convert --help`)", where=str(path)
@@ -98,7 +122,7 @@ def load_pool(path: Path) -> PoolConfig:
 
 def single_source_pool(
     source: str,
-    path: str,
+    path: str | None,
     dataset_id: int,
     *,
     name: str | None = None,
@@ -111,11 +135,16 @@ def single_source_pool(
     Raises:
         ConversionError: anything is wrong; every fault is listed.
     """
-    entry = {"source": source, "path": str(path), "tumor": tumor, "sides": sides}
-    folder = Path(os.path.expandvars(path)).expanduser().resolve()
-    reader = SOURCES.get(source)
-    if reader is None or not folder.is_dir():
-        raise ConversionError([*_unknown_source(source), *_missing_path(str(path), folder)])
+    path = str(Path(source).parent) if path is None else str(path)
+    entry = {"source": source, "path": path, "tumor": tumor, "sides": sides}
+    folder = expanded(path, Path.cwd())
+    faults = _missing_path(path, folder)
+    try:
+        reader = find_source(source, Path.cwd(), folder)
+    except ConversionError as error:
+        raise ConversionError([*error.faults, *faults]) from None
+    if faults:
+        raise ConversionError(faults)
     content = {
         "dataset": {"id": dataset_id, "name": name or reader.default_name(folder)},
         "classes": list(classes or own_classes(reader.labels(folder), tumor or "merge")),
@@ -176,6 +205,7 @@ def _prepare(sources: Any, classes: Any, pool: PoolConfig) -> tuple[list[Prepare
         space = None
         if isinstance(error, ValidationError):
             faults += [f"classes: {fault.split(': ', 1)[1]}" for fault in validation_faults(error)]
+    sources = [pool.named(config) for config in sources]
     prefixes = [config.prefix for config in sources]
     faults += [
         f"source name '{name}' is used {prefixes.count(name)} times; give each its own `name:`"
@@ -195,19 +225,40 @@ def _prepare(sources: Any, classes: Any, pool: PoolConfig) -> tuple[list[Prepare
 
 def _prepare_source(config: SourceConfig, space: LabelSpace | None, pool: PoolConfig) -> tuple[PreparedSource | None, list[str]]:
     root = pool.path_of(config)
-    faults = [*_unknown_source(config.source), *_missing_path(config.path, root)]
-    if faults or space is None:
+    faults = _missing_path(config.path, root)
+    try:
+        source = pool.find(config)
+    except ConversionError as error:
+        return None, [*error.faults, *faults]
+    if is_source_file(config.source) and not faults:
+        faults += pattern_faults(source, root)
+    if space is None or not root.is_dir():
         return None, faults
-    source = SOURCES[config.source]
-    plan, faults = plan_labels(source.labels(root), space, config.tumor, config.sides)
-    return (PreparedSource(config, source, root, plan) if plan else None), faults
+    plan, wrong = plan_labels(source.labels(root), space, config.tumor, config.sides)
+    faults += wrong
+    if is_source_file(config.source):
+        faults += name_faults(source.labels(root).values(), space)
+    return (None if faults else PreparedSource(config, source, root, plan)), faults
+
+
+def case_plan(source: PreparedSource, case: SourceCase, pool: PoolConfig) -> tuple[LabelPlan | None, list[str]]:
+    """How the labels of a case are rewritten: as its source's, or by its own table; None where that has none of the classes."""
+    if case.labels is None:
+        return source.plan, []
+    table = dict(case.labels)
+    if not all_classes(table) & set(pool.classes):
+        return None, []
+    has_tumor = any(label.tumor for label in table.values())
+    has_unsided = any(label.classes == ("kidney",) for label in table.values())
+    tumor, sides = (source.config.tumor if has_tumor else None), (source.config.sides if has_unsided else None)
+    return plan_labels(table, LabelSpace(classes=pool.classes), tumor, sides)
 
 
 def _unannotated_faults(sources: Iterable[SourceConfig], space: LabelSpace | None, pool: PoolConfig) -> list[str]:
     """Classes that no source can annotate; nothing is said where the labels of a source cannot be known."""
     try:
-        offered = set().union(*(all_classes(SOURCES[config.source].labels(pool.path_of(config))) for config in sources))
-    except (KeyError, ConversionError):  # reported with the source
+        offered = set().union(*(all_classes(pool.find(config).labels(pool.path_of(config))) for config in sources))
+    except ConversionError:  # reported with the source
         return []
     names = space.classes if space else ()
     return [f"class '{name}' is annotated by no source{near_miss(name, offered)}" for name in names if name not in offered]
@@ -229,10 +280,6 @@ def _pool_faults(prepared: list[PreparedSource]) -> list[str]:
         if len(names) > 1
     ]
     return faults
-
-
-def _unknown_source(key: str) -> list[str]:
-    return [] if key in SOURCES else [f"unknown source '{key}'{near_miss(key, SOURCES)}; known are {', '.join(SOURCES)}"]
 
 
 def _missing_path(written: str, path: Path) -> list[str]:

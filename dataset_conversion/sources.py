@@ -1,5 +1,38 @@
 """The public datasets the converter can read; a new one is a module beside this one and a line here."""
 
-from nnunet_partial.dataset_conversion import btcv, kits19, lits, msd, tcia_pancreas
+import os
+from pathlib import Path
+
+from nnunet_partial.dataset_conversion import btcv, chaos, kits19, lits, msd, nnunet_raw, tcia_pancreas, totalsegmentator
+from nnunet_partial.dataset_conversion.listing import ConversionError, Source
+from nnunet_partial.dataset_conversion.own_data import own_source
+from nnunet_partial.dataset_conversion.source_file import is_source_file
+from nnunet_partial.labels.space import near_miss
 
 SOURCES = {module.SOURCE.key: module.SOURCE for module in (btcv, kits19, lits, msd, tcia_pancreas)}
+SOURCES |= {source.key: source for source in (*chaos.SOURCES, nnunet_raw.SOURCE, totalsegmentator.SOURCE)}
+
+
+def find_source(name: str, folder: Path, root: Path) -> Source:
+    """The source that a pool names: a public dataset, or a source file.
+
+    Args:
+        name: A key of `SOURCES`, or the path of a source file.
+        folder: Where a relative path begins.
+        root: Where the source's cases lie.
+
+    Raises:
+        ConversionError: there is no such source, or its file has faults; all are listed.
+    """
+    if is_source_file(name):
+        return own_source(expanded(name, folder), root)
+    if name not in SOURCES:
+        raise ConversionError(
+            f"unknown source '{name}'{near_miss(name, SOURCES)}; known are {', '.join(SOURCES)}, and source files (.yaml)"
+        )
+    return SOURCES[name]
+
+
+def expanded(written: str, folder: Path) -> Path:
+    """A path as a user wrote it, with variables and `~` filled in, relative to a folder."""
+    return (folder / Path(os.path.expandvars(written)).expanduser()).resolve()
