@@ -3,10 +3,10 @@
 Licence: dataset.json's entry `licence`, where it has one.
 Layout: `imagesTr/<case>_0000<ending>`, `labelsTr/<case><ending>` and `dataset.json`; the path is the Dataset<id>_<name> folder.
 Endings: .nii.gz, .nii, .nrrd, .mha.
-Annotated: every class of dataset.json in every case, because nnU-Net's format cannot say otherwise; but where dataset.json has an
-`annotation` block (datasets made by `nnunet_partial convert` do), what it says of each case: unions and unannotated classes are kept.
-Known to be wrong: a class `<organ>_tumor` beside a class `<organ>` is taken for a tumor inside it (policy `tumor`). Regions, several
-channels and an ignore label are refused.
+Annotated: every class of dataset.json in every case, because nnU-Net's format cannot say otherwise; but where dataset.json has
+an `annotation` block (datasets made by `nnunet_partial convert` do), what it says of each case: unions and what is unannotated.
+Known to be wrong: a class `<organ>_tumor` beside a class `<organ>` is taken for a tumor inside it (policy `tumor`). Regions,
+several channels and an ignore label are refused.
 """
 
 import json
@@ -15,7 +15,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset_conversion.listing import ConversionError, Listing, Source, SourceCase, SourceLabel, pair, visible_files
+from nnunet_partial.dataset_conversion.listing import (
+    ConversionError,
+    Listing,
+    Source,
+    SourceCase,
+    SourceLabel,
+    pair,
+    visible_files,
+)
 from nnunet_partial.dataset_conversion.volume import ITK_ENDINGS
 from nnunet_partial.labels import ANNOTATION_KEY, Annotation, LabelError
 
@@ -119,7 +127,7 @@ def _by_protocol(listing: Listing, annotation: Annotation) -> Listing:
     cases, listing.cases = listing.cases, []
     for case in cases:
         if case.name not in annotation.cases:
-            listing.faults.append(f"case '{case.name}' is not in dataset.json['annotation']: nobody knows what was looked for in it")
+            listing.faults.append(f"case '{case.name}' is not in dataset.json['annotation']: what was looked for in it?")
             continue
         protocol = annotation.protocol_of(case.name)
         if not protocol.labels:

@@ -112,8 +112,7 @@ def list_cases(file: SourceFile, root: Path) -> Listing:
 def pattern_faults(source: Source, root: Path) -> list[str]:
     """Patterns of a source file that match nothing below its path; where one does, everything else that is wrong there too."""
     file: SourceFile = source.list_cases.args[0]
-    patterns = {"images": file.images, "label_maps": file.label_maps, **{f"masks.{name}": text for name, text in file.masks.items()}}
-    empty = {key: text for key, text in patterns.items() if text and not CasePattern(text).find(root)}
+    empty = {key: text for key, text in file.patterns.items() if not CasePattern(text).find(root)}
     if not empty:
         return []
     lies_there = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))

@@ -63,6 +63,12 @@ class SourceFile(_Entry):
     label_grid: Literal["headers", "arrays", "arrays_flipped_y"] | None = None
 
     @property
+    def patterns(self) -> dict[str, str]:
+        """Every pattern of files, by where it stands."""
+        named = {"images": self.images, "label_maps": self.label_maps}
+        return {key: text for key, text in named.items() if text} | {f"masks.{name}": text for name, text in self.masks.items()}
+
+    @property
     def is_dicom_seg(self) -> bool:
         """Whether label maps are DICOM-SEG files."""
         return (self.label_maps or "").lower().endswith(DICOM_SEG_ENDING)
@@ -140,8 +146,7 @@ def load_source_file(path: Path) -> SourceFile:
 
 def _contradictions(file: SourceFile, wrong: set[str]) -> list[str]:
     """What is wrong with entries that are each well formed; nothing is said of those that are not."""
-    patterns = {"images": file.images, "label_maps": file.label_maps, **{f"masks.{n}": text for n, text in file.masks.items()}}
-    faults = [f"{key}: {fault}" for key, text in patterns.items() if text for fault in CasePattern(text).faults]
+    faults = [f"{key}: {fault}" for key, text in file.patterns.items() for fault in CasePattern(text).faults]
     faults += [f"masks.{name}: {_NO_SUPPORT_IN_MASKS}" for name, text in file.masks.items() if text.endswith(DICOM_SEG_ENDING)]
     if not wrong & {"label_maps", "masks"}:
         if bool(file.label_maps) == bool(file.masks):

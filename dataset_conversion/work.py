@@ -7,9 +7,10 @@ from pathlib import Path
 
 from nnunet_partial.dataset_conversion.case import CaseJob
 from nnunet_partial.dataset_conversion.journal import JOURNAL_FOLDER, Journal, fingerprint
-from nnunet_partial.dataset_conversion.listing import ConversionError, Listing, SourceCase
 from nnunet_partial.dataset_conversion.label_plan import LabelPlan
-from nnunet_partial.dataset_conversion.pool import PoolConfig, PreparedSource, case_plan, load_pool, prepare_pool
+from nnunet_partial.dataset_conversion.listing import ConversionError, Listing, SourceCase
+from nnunet_partial.dataset_conversion.pool import PreparedSource, case_plan, load_pool, prepare_pool
+from nnunet_partial.dataset_conversion.pool_config import PoolConfig
 from nnunet_partial.dataset_conversion.sources import SOURCES
 from nnunet_partial.labels import AnnotationProtocol, CaseRecord, SkippedRecord
 
@@ -94,7 +95,8 @@ def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: b
         plan, protocol = _plan_and_protocol(work, source, case)
         if not protocol.labels:
             if source.config.unlabelled != "keep":
-                work.skipped.append(SkippedRecord(source=name, item=case.name, reason="none of the pool's classes was looked for"))
+                reason = "none of the pool's classes was looked for"
+                work.skipped.append(SkippedRecord(source=name, item=case.name, reason=reason))
                 continue
             case = replace(case, label_files=(), looked_for=())
         case = _without_unused_files(case, source, plan)
