@@ -1,5 +1,6 @@
 """Label maps from DICOM-SEG files, with highdicom (pip install 'nnunet_partial[dicomseg]')."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,17 @@ import numpy as np
 
 from nnunet_partial.dataset_conversion.masks import MaskPainter
 from nnunet_partial.dataset_conversion.volume import LPS_TO_RAS, Volume
+
+_TOLERANCE = 1e-3
+_MAX_SPACING_GAP_MM = 0.05
+_MAX_PARTS = 20
+
+
+def missing_extra() -> list[str]:
+    """The sentence that says how to install what reads DICOM-SEG files, where it is missing."""
+    if importlib.util.find_spec("highdicom"):
+        return []
+    return ["DICOM-SEG files are read with highdicom, which is not installed: pip install 'nnunet_partial[dicomseg]'"]
 
 
 @dataclass(frozen=True)
@@ -26,22 +38,20 @@ class SegmentReader:
         """The label map.
 
         Raises:
-            ValueError: highdicom is missing, the file is no binary DICOM-SEG, or it has segments that the table does not know.
+            ValueError: the file is no binary DICOM-SEG, or it has segments that the table does not know.
         """
         (file,) = files
-        try:
-            from highdicom.seg import SegmentationTypeValues, segread
-        except ImportError:
-            raise ValueError("DICOM-SEG files are read with highdicom: pip install 'nnunet_partial[dicomseg]'") from None
+        from highdicom.seg import SegmentationTypeValues, segread
+
         seg = segread(file)
         if seg.segmentation_type == SegmentationTypeValues.FRACTIONAL:
             raise ValueError(f"'{file.name}' holds fractional segments (probabilities); only binary ones are labels")
-        ids = self._ids(seg, file.name)
-        inside = dict(self.inside)
+        ids, inside = self._ids(seg, file.name), dict(self.inside)
+        planes = _planes(seg, file.name)
         painter = MaskPainter(max(number for _, number in self.segments))
-        for number in sorted(ids, key=lambda segment: (ids[segment] in inside, segment)):
-            name = seg.get_segment_description(number).segment_label
-            painter.add(ids[number], _volume(seg, number), name, inside=inside.get(ids[number]))
+        for segment in sorted(ids, key=lambda segment: (ids[segment] in inside, segment)):
+            name = seg.get_segment_description(segment).segment_label
+            painter.add(ids[segment], _mask(seg, segment, planes), name, inside=inside.get(ids[segment]))
         return painter.result()
 
     def _ids(self, seg: Any, name: str) -> dict[int, int]:
@@ -57,7 +67,64 @@ class SegmentReader:
         return ids
 
 
-def _volume(seg: Any, number: int) -> Volume:
-    """One segment as a mask on the file's own grid, which may leave out slices at the ends."""
-    box = seg.get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
-    return Volume(np.asarray(box.array), LPS_TO_RAS @ box.affine)
+@dataclass(frozen=True)
+class _Planes:
+    """Where the frames of a file lie: `index` of each along the third axis of a stack with this affine (RAS+)."""
+
+    affine: np.ndarray
+    index: np.ndarray
+
+    @property
+    def depth(self) -> int:
+        return int(self.index.max()) + 1
+
+
+def _planes(seg: Any, name: str) -> _Planes:
+    """The stack that the frames belong to, from their own positions: the file's SpacingBetweenSlices is often wrong."""
+    frames = range(int(seg.NumberOfFrames))
+    places_mm = np.array([_group(seg, i, "PlanePosition").ImagePositionPatient for i in frames], dtype=float)
+    directions = np.array([_group(seg, i, "PlaneOrientation").ImageOrientationPatient for i in frames], dtype=float)
+    spacings_mm = np.array([_group(seg, i, "PixelMeasures").PixelSpacing for i in frames], dtype=float)
+    if np.ptp(directions, axis=0).max() > _TOLERANCE or np.ptp(spacings_mm, axis=0).max() > _TOLERANCE:
+        raise ValueError(f"the frames of '{name}' differ in orientation or spacing; they are no stack")
+    across, down = directions[0].reshape(2, 3)
+    normal = np.cross(across, down)
+    heights_mm = (places_mm - places_mm[0]) @ normal
+    first = int(np.argmin(heights_mm))
+    step_mm = _common_step(np.unique(np.round(heights_mm - heights_mm[first], 3)), name)
+    index = np.rint((heights_mm - heights_mm[first]) / step_mm).astype(int)
+    affine = np.eye(4)
+    row_mm, column_mm = spacings_mm[0]
+    far = places_mm[int(np.argmax(index))] - places_mm[first]
+    affine[:3, :3] = np.column_stack([across * column_mm, down * row_mm, far / index.max() if index.max() else normal * step_mm])
+    affine[:3, 3] = places_mm[first]
+    return _Planes(LPS_TO_RAS @ affine, index)
+
+
+def _common_step(heights_mm: np.ndarray, name: str) -> float:
+    """The largest step of which all heights are multiples; frames without anything drawn may have been left out."""
+    if len(heights_mm) == 1:
+        return 1.0
+    nearest_mm = np.diff(heights_mm).min()
+    for parts in range(1, _MAX_PARTS + 1):
+        steps = heights_mm * parts / nearest_mm
+        if np.abs(steps - np.rint(steps)).max() * nearest_mm / parts <= _MAX_SPACING_GAP_MM:
+            return float(nearest_mm / parts)
+    raise ValueError(f"the frames of '{name}' lie at uneven distances; they are no stack")
+
+
+def _mask(seg: Any, segment: int, planes: _Planes) -> Volume:
+    """One segment as a mask."""
+    mask = np.zeros((seg.Columns, seg.Rows, planes.depth), dtype=bool, order="F")
+    for i, frame in enumerate(seg.PerFrameFunctionalGroupsSequence):
+        if "SegmentIdentificationSequence" not in frame:  # a label map: its values are segment numbers
+            mask[:, :, planes.index[i]] = (seg.get_stored_frame(i + 1) == segment).T
+        elif frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == segment:
+            mask[:, :, planes.index[i]] = (seg.get_stored_frame(i + 1) != 0).T
+    return Volume(mask, planes.affine)
+
+
+def _group(seg: Any, frame: int, name: str) -> Any:
+    """A functional group of a frame, its own or the one that all frames share."""
+    own, shared = seg.PerFrameFunctionalGroupsSequence[frame], seg.SharedFunctionalGroupsSequence[0]
+    return getattr(own if f"{name}Sequence" in own else shared, f"{name}Sequence")[0]

@@ -24,10 +24,9 @@ from nnunet_partial.dataset_conversion.listing import (
     pair,
     visible_files,
 )
-from nnunet_partial.dataset_conversion.volume import ITK_ENDINGS
+from nnunet_partial.dataset_conversion.volume import VOLUME_ENDINGS
 from nnunet_partial.labels import ANNOTATION_KEY, Annotation, LabelError
 
-ENDINGS = (".nii.gz", ".nii", *ITK_ENDINGS)
 _NEEDED = ("channel_names", "labels", "file_ending")
 _TUMOR = "_tumor"
 
@@ -57,8 +56,8 @@ def _faults(content: dict[str, Any]) -> list[str]:
     channels, numbers = content["channel_names"], content["labels"]
     if len(channels) != 1:
         faults.append(f"the dataset has {len(channels)} channels ({', '.join(channels.values())}); only one is supported")
-    if content["file_ending"] not in ENDINGS:
-        faults.append(f"files end in '{content['file_ending']}'; only {', '.join(ENDINGS)} are read")
+    if content["file_ending"] not in VOLUME_ENDINGS:
+        faults.append(f"files end in '{content['file_ending']}'; only {', '.join(VOLUME_ENDINGS)} are read")
     regions = [name for name, number in numbers.items() if isinstance(number, (list, tuple)) and len(number) > 1]
     if regions:
         faults.append(f"labels {', '.join(regions)} are regions (lists of ids); give each class an id of its own")

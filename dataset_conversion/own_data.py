@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from nnunet_partial.dataset_conversion.case_pattern import CasePattern
-from nnunet_partial.dataset_conversion.dicom_seg import SegmentReader
+from nnunet_partial.dataset_conversion.dicom_seg import SegmentReader, missing_extra
 from nnunet_partial.dataset_conversion.listing import (
     LabelGrid,
     Listing,
@@ -20,7 +20,7 @@ from nnunet_partial.dataset_conversion.listing import (
 )
 from nnunet_partial.dataset_conversion.masks import MaskPainter
 from nnunet_partial.dataset_conversion.source_file import SourceFile, declared_name, load_source_file
-from nnunet_partial.dataset_conversion.volume import Volume, read_labels
+from nnunet_partial.dataset_conversion.volume import VOLUME_ENDINGS, Volume, read_labels
 from nnunet_partial.labels import LabelSpace
 
 _SHOWN = 5
@@ -88,7 +88,10 @@ def list_cases(file: SourceFile, root: Path) -> Listing:
     """The cases that have an image, in natural order; a label without an image, and a name that fits twice, are faults."""
     listing = Listing()
     looked_for = tuple(file.ids[key] for key in file.annotated or file.meanings)
-    images = _found_once(CasePattern(file.images), root, listing, "images")
+    found = _found_once(CasePattern(file.images), root, listing, "images")
+    images = {case: path for case, path in found.items() if path.is_dir() or path.name.endswith(VOLUME_ENDINGS)}
+    odd = [path.relative_to(root).as_posix() for case, path in found.items() if case not in images]
+    listing.skipped += [(name, f"no image: neither a folder nor a file in {', '.join(VOLUME_ENDINGS)}") for name in odd]
     kinds = [(name, pattern) for name, pattern, _ in _in_painting_order(file)] or [("label_maps", CasePattern(file.label_maps))]
     labels = {name: _found_once(pattern, root, listing, name) for name, pattern in kinds}
     without_image = sorted({case for files in labels.values() for case in files} - set(images), key=natural_key)
@@ -109,15 +112,17 @@ def list_cases(file: SourceFile, root: Path) -> Listing:
     return listing
 
 
-def pattern_faults(source: Source, root: Path) -> list[str]:
-    """Patterns of a source file that match nothing below its path; where one does, everything else that is wrong there too."""
+def missing_faults(source: Source, root: Path) -> list[str]:
+    """What a source file wants and is not there: patterns that match nothing, then also what else is wrong; missing software."""
     file: SourceFile = source.list_cases.args[0]
+    missing = missing_extra() if file.is_dicom_seg else []
     empty = {key: text for key, text in file.patterns.items() if not CasePattern(text).find(root)}
     if not empty:
-        return []
+        return missing
     lies_there = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
     seen = ", ".join(lies_there[:_SHOWN]) + (", ..." if len(lies_there) > _SHOWN else "")
     return [
+        *missing,
         *(f"{key}: '{text}' matches nothing below '{root}', which holds {seen or 'nothing'}" for key, text in empty.items()),
         *source.list_cases(root).faults,
     ]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from nnunet_partial.dataset_conversion.label_plan import LabelPlan, SidePolicy, TumorPolicy, all_classes, own_classes, plan_labels
 from nnunet_partial.dataset_conversion.listing import ConversionError, Source, SourceCase
-from nnunet_partial.dataset_conversion.own_data import name_faults, pattern_faults
+from nnunet_partial.dataset_conversion.own_data import missing_faults, name_faults
 from nnunet_partial.dataset_conversion.pool_config import PoolConfig, SourceConfig
 from nnunet_partial.dataset_conversion.source_file import is_source_file
 from nnunet_partial.dataset_conversion.sources import SOURCES, expanded, find_source
@@ -166,7 +166,7 @@ def _prepare_source(config: SourceConfig, space: LabelSpace | None, pool: PoolCo
     except ConversionError as error:
         return None, [*error.faults, *faults]
     if is_source_file(config.source) and not faults:
-        faults += pattern_faults(source, root)
+        faults += missing_faults(source, root)
     if space is None or not root.is_dir():
         return None, faults
     plan, wrong = plan_labels(source.labels(root), space, config.tumor, config.sides)

@@ -18,6 +18,7 @@ NIBABEL_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDa
 
 ITK_ENDINGS = (".nrrd", ".mha")
 """Volumes that ITK reads; NIfTI is read by nibabel, which is not stopped by axes that are not perpendicular."""
+VOLUME_ENDINGS = (".nii.gz", ".nii", *ITK_ENDINGS)
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_GRID_GAP_VOXELS = 0.1
@@ -151,26 +152,27 @@ def same_grid(first: Volume, second: Volume) -> bool:
 
 
 def placed_in(box: Volume, image: Volume) -> Volume:
-    """A label map that covers a box of an image's grid, on the whole grid and in the image's axes; 0 outside the box.
+    """A label map that covers a box of an image's grid, on the whole grid and in the image's axes; 0 elsewhere.
+
+    It may leave out slices at regular distances: its voxels then lie on every second, third, ... slice of the image.
 
     Raises:
         ValueError: its voxels are not voxels of the image, or it reaches beyond the image.
     """
     grid, box = to_ras(image), to_ras(box)
-    to_index = np.linalg.inv(grid.affine)
-    index = to_index @ box.affine
-    corners = index @ np.array([[0, 0, 0, 1], [*(np.array(box.array.shape) - 1), 1]]).T
-    first, last = np.rint(corners[:3]).astype(int).T
-    if (
-        np.abs(corners[:3] - np.rint(corners[:3])).max() > _MAX_GRID_GAP_VOXELS
-        or tuple(last - first + 1) != box.array.shape
-        or not np.allclose(index[:3, :3], np.eye(3), atol=_MAX_GRID_GAP_VOXELS / max(box.array.shape))
-    ):
+    last_voxel = np.array(box.array.shape) - 1
+    index = np.linalg.inv(grid.affine) @ box.affine
+    first = np.rint(index[:3, 3]).astype(int)
+    steps = np.where(last_voxel, np.maximum(np.rint(np.diagonal(index)[:3]), 1), 1).astype(int)
+    corners = np.array(np.meshgrid(*[(0, size) for size in last_voxel])).reshape(3, -1)
+    gaps = index[:3, :3] @ corners + index[:3, 3:] - (first[:, None] + steps[:, None] * corners)
+    if np.abs(gaps).max() > _MAX_GRID_GAP_VOXELS:
         raise ValueError("the label map's voxels are not voxels of the image; it was drawn on another series, or resampled")
+    last = first + steps * last_voxel
     if (first < 0).any() or (last >= grid.array.shape).any():
         raise ValueError("the label map reaches beyond the image; it was drawn on another series")
     whole = np.zeros(grid.array.shape, dtype=box.array.dtype)
-    whole[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))] = box.array
+    whole[tuple(slice(a, b + 1, step) for a, b, step in zip(first, last, steps, strict=True))] = box.array
     return replace(box, array=whole, affine=grid.affine)
 
 

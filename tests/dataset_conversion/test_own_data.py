@@ -306,3 +306,14 @@ def test_another_side_or_number_is_no_slip_of_the_pen(tmp_path):
     with pytest.raises(ConversionError, match="hold the same scans") as caught:
         load_pool(pool)
     assert "did you mean" not in str(caught.value)
+
+
+def test_series_and_label_side_by_side_in_the_folder_of_the_case(tmp_path):
+    root = tmp_path / "data"
+    write_series(abdomen(5), root / "p1", 1)
+    save(drawn({"liver": 1}), root / "p1/labels.nii.gz", "LPS")
+    (root / "hospital.yaml").write_text(LABEL_MAPS.replace("{case}/ct.nii.gz", "{case}") + "label_grid: arrays\n")
+    manifest = read_manifest(convert(root) / "label_manifest.json")
+    assert [case.identifier for case in manifest.cases] == ["hospital_p1"]
+    assert [skip.item for skip in manifest.skipped] == ["hospital.yaml"]
+    assert manifest.skipped[0].reason == "no image: neither a folder nor a file in .nii.gz, .nii, .nrrd, .mha"
