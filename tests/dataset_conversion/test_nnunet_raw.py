@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
-from native_sources import CLASSES, ORGANS, SHAPE, abdomen, drawn, save, voxels, write_btcv, write_kits19, write_pool
+from native_sources import CLASSES, ORGANS, SHAPE, abdomen, drawn, save, voxels, write_btcv, write_kits19, write_lits, write_pool
 
 from nnunet_partial.dataset_conversion import SOURCES, ConversionError, ConvertOptions, convert_pool, single_source_pool
 from nnunet_partial.labels import read_manifest
@@ -89,6 +89,17 @@ def test_protocols_and_unions_of_a_converted_dataset_stay(tmp_path):
         "kits19_00000": "none of the pool's classes was looked for",
         "imagesTr/kits19_00210_0000.nii.gz": "no label belongs to it",
     }
+
+
+@pytest.mark.parametrize(("classes", "labels"), [(["liver"], ("liver",)), (["liver", "liver_tumor"], ("liver", "liver_tumor"))])
+def test_organ_whose_tumors_nobody_told_apart_fits_pools_with_and_without_tumors(tmp_path, classes, labels):
+    write_lits(tmp_path / "lits", numbers=(2,))
+    sources = [{"source": "lits", "path": "lits", "tumor": "union"}]
+    first = convert(write_pool(tmp_path / "first.yaml", sources, classes=["liver", "liver_tumor"]), tmp_path / "raw")
+    again = [{"source": "nnunet_raw", "path": str(first), **({"tumor": "separate"} if len(classes) > 1 else {})}]
+    folder = convert(write_pool(tmp_path / "again.yaml", again, classes=classes, number=501), tmp_path / "raw")
+    manifest = read_manifest(folder / "label_manifest.json")
+    assert manifest.protocols[manifest.cases[0].protocol].labels == {1: labels}
 
 
 def test_union_that_does_not_fit_the_pool_is_refused(tmp_path):

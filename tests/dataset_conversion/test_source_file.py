@@ -10,7 +10,8 @@ from native_sources import drawn, voxels, write_lits, write_pool
 from nnunet_partial.dataset_conversion import ConversionError, load_pool
 from nnunet_partial.dataset_conversion.example_source_file import EXAMPLE
 from nnunet_partial.dataset_conversion.label_plan import plan_labels
-from nnunet_partial.dataset_conversion.own_data import own_source
+from nnunet_partial.dataset_conversion.listing import SourceLabel
+from nnunet_partial.dataset_conversion.own_data import name_faults, own_source
 from nnunet_partial.labels import LabelSpace
 
 
@@ -160,3 +161,9 @@ def test_every_source_file_in_the_documentation_is_right(tmp_path):
         (tmp_path / f"{number}.yaml").write_text(block)
         assert own_source(tmp_path / f"{number}.yaml", tmp_path).labels(tmp_path)
     assert number == 2
+
+
+def test_slips_of_the_pen():
+    space = LabelSpace(classes=("adrenal_gland_right", "vertebrae_l1", "esophagus"))
+    labels = [SourceLabel((name,)) for name in ("adrenal_gland_left", "vertebrae_l2", "oesophagus", "heart", "esophagus_tumor")]
+    assert name_faults(labels, space) == ["class 'oesophagus' is not among the pool's classes (did you mean 'esophagus'?)"]
