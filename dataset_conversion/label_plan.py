@@ -1,6 +1,6 @@
 """From a source's label table to ours: which id becomes which, and what that annotates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import ValidationError
@@ -42,6 +42,19 @@ class LabelPlan:
         missing |= {self.mapping[right] for number, right in self.right_ids.items() if number not in looked_for}
         labels = {number: classes for number, classes in self.protocol.labels.items() if number not in missing}
         return AnnotationProtocol(labels=labels)
+
+    def restricted_to(self, looked_for: tuple[int, ...] | None) -> "LabelPlan":
+        """The plan of a case in which only some of the source's ids were looked for (None: all of them).
+
+        An id of one class that was drawn all the same stays: there, somebody saw that class. One that stands for several is
+        rewritten to 0, where all of them remain possible: an id that no protocol lists would stand for the first of them only.
+        """
+        if looked_for is None:
+            return self
+        protocol = self.protocol_for(looked_for)
+        lost = {ours for ours, classes in self.protocol.labels.items() if len(classes) > 1 and ours not in protocol.labels}
+        mapping = {number: 0 if ours in lost else ours for number, ours in self.mapping.items()}
+        return replace(self, mapping=mapping, protocol=protocol)
 
 
 def own_classes(table: dict[int, SourceLabel], tumor: TumorPolicy = "merge") -> tuple[str, ...]:

@@ -81,6 +81,7 @@ def own_source(path: Path, root: Path) -> Source:
         read_labels=reader,
         id_of_file=id_of_file,
         label_grid=grid,
+        scans=lambda folder: f"{folder}/{file.images}",  # groups of cases in one folder may have a file each
     )
 
 

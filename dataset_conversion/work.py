@@ -92,7 +92,8 @@ def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: b
     is_ct = list(source.source.channel_names(source.root).values()) == ["CT"]
     names = {tuple(source.plan.protocol.labels.items()): name}
     for case in cases:
-        plan, protocol = _plan_and_protocol(work, source, case)
+        plan = _plan_of(work, source, case)
+        protocol = plan.protocol
         if not protocol.labels:
             if source.config.unlabelled != "keep":
                 reason = "none of the pool's classes was looked for"
@@ -122,15 +123,13 @@ def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: b
         )
 
 
-def _plan_and_protocol(work: Work, source: PreparedSource, case: SourceCase) -> tuple[LabelPlan, AnnotationProtocol]:
+def _plan_of(work: Work, source: PreparedSource, case: SourceCase) -> LabelPlan:
     """How the labels of a case are rewritten, and what was looked for in it; a case's own table may not fit the pool."""
     plan, faults = case_plan(source, case, work.pool)
     for fault in faults:
         reason = f"case '{case.name}': {fault}"
         work.faults.append(SkippedRecord(source=source.config.prefix, item=case.name, reason=reason))
-    if plan is None:
-        return source.plan, AnnotationProtocol(labels={})
-    return plan, plan.protocol_for(case.looked_for)
+    return source.plan.restricted_to(()) if plan is None else plan.restricted_to(case.looked_for)
 
 
 def _without_unused_files(case: SourceCase, source: PreparedSource, plan: LabelPlan) -> SourceCase:

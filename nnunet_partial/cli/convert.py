@@ -6,7 +6,7 @@ from nnunet_partial.cli import help_formatter
 from nnunet_partial.paths import nnunet_folder
 
 DESCRIPTION = """\
-Pool public datasets, each of which labels only some of the organs, into one dataset below $nnUNet_raw,
+Pool public datasets and your own, each of which labels only some of the organs, into one dataset below $nnUNet_raw,
 with a label manifest that says what was looked for in each case.
 """
 

@@ -1,5 +1,6 @@
 """DICOM-SEG label maps of the user's own data, placed on the grid of the image series (extra `dicomseg`)."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,23 +21,30 @@ labels: {Liver: liver, "Milz links": spleen}
 BY_NUMBER = BY_LABEL.replace("Liver: liver", "1: liver").replace('"Milz links": spleen', "2: spleen")
 
 
-def write_case(root: Path, segments: np.ndarray, labels=("Liver", "Milz links"), kind: str = "BINARY", tilt=None) -> Path:
-    """A series, and a DICOM-SEG file with one segment for each last index of a RAS array; empty slices are left out of it."""
-    highdicom = pytest.importorskip("highdicom", reason="the extra dicomseg is not installed")
-    from pydicom.sr.codedict import codes
-
-    folder = root / "p1/dicom"
-    if not folder.exists():
-        write_series(abdomen(), folder, 1)
-    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
-    slices.sort(key=lambda dataset: dataset.ImagePositionPatient[2])
+def write_case(root: Path, segments: np.ndarray, kind: str = "BINARY", shift_mm: float = 0) -> Path:
+    """A series, and a DICOM-SEG file with one segment for each last index of a RAS array."""
+    write_series(abdomen(), root / "p1/dicom", 1)
+    slices = read_slices(root / "p1/dicom")
     for dataset in slices:
         for name in ("PatientID", "PatientName", "StudyID", "AccessionNumber", "StudyDate", "StudyTime", "PatientBirthDate"):
             setattr(dataset, name, "")
         dataset.PatientSex, dataset.FrameOfReferenceUID = "O", "1.2.826.0.1.1.9"
         dataset.SliceThickness = SPACING_MM[2]
-        if tilt:
-            dataset.ImagePositionPatient = [value + step for value, step in zip(dataset.ImagePositionPatient, tilt, strict=True)]
+        dataset.ImagePositionPatient[2] += shift_mm
+    frames = np.ascontiguousarray(segments[::-1, ::-1].transpose(2, 1, 0, 3))  # RAS to (slice, row, column) of an LPS series
+    write_seg(slices, frames.astype(np.uint8), root / "p1/seg.dcm", kind=kind)
+    return root
+
+
+def read_slices(folder: Path) -> list[pydicom.Dataset]:
+    return sorted((pydicom.dcmread(path) for path in folder.iterdir()), key=lambda dataset: dataset.ImagePositionPatient[2])
+
+
+def write_seg(slices: list, frames: np.ndarray, path: Path, labels=("Liver", "Milz links"), kind: str = "BINARY") -> None:
+    """A DICOM-SEG file of (slice, row, column, segment); empty slices are left out of it."""
+    highdicom = pytest.importorskip("highdicom", reason="the extra dicomseg is not installed")
+    from pydicom.sr.codedict import codes
+
     descriptions = [
         highdicom.seg.SegmentDescription(
             segment_number=number,
@@ -47,9 +55,9 @@ def write_case(root: Path, segments: np.ndarray, labels=("Liver", "Milz links"),
         )
         for number, label in enumerate(labels, 1)
     ]
-    frames = np.ascontiguousarray(segments[::-1, ::-1].transpose(2, 1, 0, 3))  # RAS to (slice, row, column) of an LPS series
-    pixels = {"BINARY": frames, "FRACTIONAL": frames.astype(float), "LABELMAP": frames[..., 0] + 2 * frames[..., 1]}
-    seg = highdicom.seg.Segmentation(
+    numbers = np.arange(1, len(labels) + 1, dtype=np.uint8)
+    pixels = {"BINARY": frames, "FRACTIONAL": frames.astype(float), "LABELMAP": (frames * numbers).max(axis=-1)}
+    highdicom.seg.Segmentation(
         source_images=slices,
         pixel_array=pixels[kind],
         segmentation_type=kind,
@@ -63,9 +71,7 @@ def write_case(root: Path, segments: np.ndarray, labels=("Liver", "Milz links"),
         software_versions="1",
         device_serial_number="1",
         omit_empty_frames=True,
-    )
-    seg.save_as(root / "p1/seg.dcm")
-    return root
+    ).save_as(path)
 
 
 def two_organs() -> np.ndarray:
@@ -129,8 +135,8 @@ def test_tumor_segment_over_its_organ(tmp_path):
             "has segments that `labels` does not name: 2 'Milz links'; it names Liver, Milz",
         ),
         ({"kind": "FRACTIONAL"}, BY_LABEL, "fractional segments"),
-        ({"tilt": (0, 0, 2.5)}, BY_LABEL, "voxels are not voxels of the image"),
-        ({"tilt": (0, 0, 50)}, BY_LABEL, "reaches beyond the image"),
+        ({"shift_mm": 2.5}, BY_LABEL, "voxels are not voxels of the image"),
+        ({"shift_mm": 50}, BY_LABEL, "reaches beyond the image"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, options, text, message):
@@ -144,3 +150,22 @@ def test_without_highdicom_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(ConversionError, match=r"pip install 'nnunet_partial\[dicomseg\]'"):
         convert(tmp_path, BY_LABEL)
+
+
+def test_real_series_gives_what_the_pictures_give(real_data, tmp_path):
+    """The liver of CHAOS CT set 3 as a DICOM-SEG file, against the conversion of its pictures."""
+    pytest.importorskip("highdicom", reason="the extra dicomseg is not installed")
+    series = real_data / "chaos_ct_dicom/CT/3"
+    pictures = write_pool(
+        tmp_path / "chaos.yaml", [{"source": "chaos_ct", "path": str(real_data / "chaos_ct_dicom")}], classes=["liver"]
+    )
+    expected = convert_pool(pictures, tmp_path / "raw", ConvertOptions(progress=False)) / "labelsTr/chaos_ct_3.nii.gz"
+    (tmp_path / "p1").mkdir()
+    shutil.copytree(series / "DICOM_anon", tmp_path / "p1/dicom")
+    slices = read_slices(series / "DICOM_anon")
+    frames = voxels(expected)[::-1, ::-1].transpose(2, 1, 0)[..., np.newaxis]
+    write_seg(slices, np.ascontiguousarray(frames), tmp_path / "p1/seg.dcm", labels=("Leber",))
+    (tmp_path / "hospital.yaml").write_text(BY_NUMBER.replace(", 2: spleen", ""))
+    pool = write_pool(tmp_path / "pool.yaml", [{"source": "hospital.yaml"}], classes=["liver"], number=501)
+    folder = convert_pool(pool, tmp_path / "raw", ConvertOptions(progress=False))
+    np.testing.assert_array_equal(voxels(folder / "labelsTr/hospital_p1.nii.gz"), voxels(expected))

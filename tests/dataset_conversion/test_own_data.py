@@ -11,7 +11,7 @@ from hospital import LABEL_MAPS, MASKS, POOL, convert, write_hospital
 from native_sources import SHAPE, abdomen, drawn, save, voxels, write_lits, write_pool, write_series
 
 from nnunet_partial.cli import main
-from nnunet_partial.dataset_conversion import convert_pool, describe_pool
+from nnunet_partial.dataset_conversion import ConvertOptions, convert_pool, describe_pool
 from nnunet_partial.dataset_conversion.example_source_file import EXAMPLE
 from nnunet_partial.dataset_conversion.journal import reader_name
 from nnunet_partial.dataset_conversion.own_data import own_source
@@ -169,3 +169,15 @@ def test_real_series_with_a_label_map_of_other_axes(real_data, tmp_path):
     hu = voxels(folder / "imagesTr/hospital_p1_0000.nii.gz")
     assert np.median(hu[np.asarray(labels.dataobj) == classes.index("vertebrae_t12") + 1]) > 100
     assert case.notes == ()
+
+
+def test_groups_of_cases_that_were_annotated_in_different_ways(tmp_path):
+    root = write_hospital(tmp_path / "data", cases=("a1", "b1"))
+    for group, annotated in (("a", "[1, 2]"), ("b", "[1]")):
+        text = LABEL_MAPS.replace("{case}/ct", f"{group}{{case}}/ct").replace("{case}/labels", f"{group}{{case}}/labels")
+        (root / f"{group}.yaml").write_text(text + f"annotated: {annotated}\n")
+    pool = write_pool(root / "pool.yaml", [{"source": "a.yaml"}, {"source": "b.yaml"}], classes=POOL[:1] + POOL[2:])
+    folder = convert_pool(pool, tmp_path / "raw", ConvertOptions(progress=False))
+    manifest = read_manifest(folder / "label_manifest.json")
+    np.testing.assert_array_equal(voxels(folder / "labelsTr/b_1.nii.gz"), drawn({"liver": 1}))  # a kidney of no side says nothing
+    assert {case.identifier: len(manifest.protocols[case.protocol].labels) for case in manifest.cases} == {"a_1": 2, "b_1": 1}
