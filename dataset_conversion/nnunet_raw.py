@@ -3,6 +3,7 @@
 Licence: dataset.json's entry `licence`, where it has one.
 Layout: `imagesTr/<case>_0000<ending>`, `labelsTr/<case><ending>` and `dataset.json`; the path is the Dataset<id>_<name> folder.
 Endings: .nii.gz, .nii, .nrrd, .mha.
+Names: the vocabulary's ("Left Kidney" is kidney_left); others are put in lower case with underscores.
 Annotated: every class of dataset.json in every case, because nnU-Net's format cannot say otherwise; but where dataset.json has
 an `annotation` block (datasets made by `nnunet_partial convert` do), what it says of each case: unions and what is unannotated.
 Known to be wrong: a class `<organ>_tumor` beside a class `<organ>` is taken for a tumor inside it (policy `tumor`). Regions,
@@ -26,6 +27,7 @@ from nnunet_partial.dataset_conversion.listing import (
 )
 from nnunet_partial.dataset_conversion.volume import VOLUME_ENDINGS
 from nnunet_partial.labels import ANNOTATION_KEY, Annotation, LabelError
+from nnunet_partial.labels.vocabulary import canonical
 
 _NEEDED = ("channel_names", "labels", "file_ending")
 _TUMOR = "_tumor"
@@ -72,8 +74,8 @@ def _faults(content: dict[str, Any]) -> list[str]:
 
 
 def class_name(name: str) -> str:
-    """A name of dataset.json as a class: lower case, underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    """A name of dataset.json as a class: the vocabulary's name for it, else in lower case with underscores."""
+    return canonical(name) or re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def labels(root: Path) -> dict[int, SourceLabel]:

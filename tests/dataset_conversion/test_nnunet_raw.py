@@ -37,7 +37,7 @@ def test_every_format_lies_where_it_lay(tmp_path, ending):
     folder = convert(single_source_pool("nnunet_raw", str(root), 501), tmp_path / "raw")
     assert folder.name == "Dataset501_Two"
     manifest = read_manifest(folder / "label_manifest.json")
-    assert manifest.classes == ("liver", "left_kidney")
+    assert manifest.classes == ("liver", "kidney_left")
     assert manifest.sources[0].licence == "CC0, as stated by its dataset.json"
     assert [case.identifier for case in manifest.cases] == ["nnunet_raw_case_2", "nnunet_raw_case_10"]
     for number in (2, 10):
