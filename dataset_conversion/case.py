@@ -23,7 +23,8 @@ from nnunet_partial.dataset_conversion.volume import (
     Volume,
     bounding_box,
     has_identity_affine,
-    read_nifti,
+    placed_in,
+    read_volume,
     same_grid,
     to_ras,
     with_square_axes,
@@ -106,7 +107,7 @@ def convert_case(job: CaseJob) -> CaseRecord:
     Raises:
         One of UNREADABLE, with a sentence that lacks only the case: the boundary adds it.
     """
-    original = read_series(job.case.image) if job.case.image.is_dir() else read_nifti(job.case.image)
+    original = read_series(job.case.image) if job.case.image.is_dir() else read_volume(job.case.image)
     _check_image(original, job.axes)
     labels, notes = _our_labels(job, original, job.case.label_files)
     annotators = {name: _our_labels(job, original, files)[0] for name, files in job.case.annotators}
@@ -115,7 +116,7 @@ def convert_case(job: CaseJob) -> CaseRecord:
     for name, path in job.annotator_files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_nifti(annotators[name], label_header(header, annotators[name].dtype), path)
-    notes = [*image_notes, *notes, *anatomy_notes(labels, image, job.protocol, is_ct=job.is_ct)]
+    notes = [*original.notes, *image_notes, *notes, *anatomy_notes(labels, image, job.protocol, is_ct=job.is_ct)]
     counts = _count(labels)
     return CaseRecord(
         identifier=job.identifier,
@@ -143,7 +144,9 @@ def _our_labels(job: CaseJob, image: Volume, files: tuple[Path, ...]) -> tuple[n
     """One label map of the case on the image's grid in RAS, with our ids; nothing is drawn where nobody annotated the case."""
     if not files:
         return np.zeros(to_ras(image).array.shape, dtype=np.uint8, order="F"), []
-    labels, notes = _labels_in_ras(job, image, job.read_labels(files))
+    drawn = job.read_labels(files)
+    labels, notes = _labels_in_ras(job, image, drawn)
+    notes += drawn.notes
     if job.label_grid is LabelGrid.ARRAYS_FLIPPED_Y and job.is_ct:
         notes += flip_notes(labels, to_ras(image))
     labels, side_notes = _with_our_ids(job.plan, labels, to_ras(image))
@@ -154,6 +157,8 @@ def _labels_in_ras(job: CaseJob, image: Volume, labels: Volume) -> tuple[np.ndar
     """The label array as it lies on the image, both in RAS."""
     if labels.affine is None:
         labels = Volume(labels.array, image.affine)
+    elif job.label_grid is LabelGrid.BOX:
+        image, labels = to_ras(image), placed_in(labels, image)
     elif job.label_grid is LabelGrid.HEADERS:
         image, labels = to_ras(image), to_ras(labels)
     if labels.array.shape != image.array.shape:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from nnunet_partial.dataset_conversion.dicom import series_files
 from nnunet_partial.labels import CaseRecord, write_json
 
 JOURNAL_FOLDER = ".conversion"
-_CONVERTER_VERSION = 1  # raise it when the same input gives other output: finished cases are then converted again
+_CONVERTER_VERSION = 2  # raise it when the same input gives other output: finished cases are then converted again
 
 
 class Journal:
@@ -55,6 +56,11 @@ class Journal:
         return self.folder / f"{identifier}.json"
 
 
+def reader_name(reader: Callable) -> str:
+    """What identifies a reader of label maps: the name of a function, or a dataclass with its parameters."""
+    return f"{reader.__module__}.{getattr(reader, '__qualname__', None) or repr(reader)}"
+
+
 def fingerprint(job: CaseJob) -> str:
     """Changes whenever a case must be converted again: other originals (path, size, time), other options, another converter."""
     files = series_files(job.case.image) if job.case.image.is_dir() else [job.case.image]
@@ -68,7 +74,7 @@ def fingerprint(job: CaseJob) -> str:
         job.plan.mapping,
         job.plan.right_ids,
         job.protocol.model_dump(),
-        f"{job.read_labels.__module__}.{job.read_labels.__qualname__}",
+        reader_name(job.read_labels),
         [name for name, _ in job.case.annotators],
     ]
     content = json.dumps([_CONVERTER_VERSION, version("imagecodecs"), states, options], sort_keys=True)

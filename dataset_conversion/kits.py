@@ -11,6 +11,7 @@ Known to be wrong: arrays are (slice, row, column), axes IPL. The scans 0-299 ar
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceCase, SourceLabel, by_number, pair
@@ -63,7 +64,8 @@ def read_label_map(files: tuple[Path, ...]) -> Volume:
     if _MASK.fullmatch(files[0].name) is None:
         (file,) = files
         return read_labels(file)
-    return paint_masks((_NUMBERS[_MASK.fullmatch(file.name)[1]], file) for file in files)
+    painted = paint_masks(((_NUMBERS[_MASK.fullmatch(file.name)[1]], file) for file in files), max(SOURCE_LABELS))
+    return replace(painted, notes=())  # tumors and cysts are meant to lie over the kidney
 
 
 def _readers(case: Path) -> tuple[tuple[str, tuple[Path, ...]], ...]:

@@ -3,8 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pydantic import ValidationError
+
 from nnunet_partial.dataset_conversion.listing import SourceLabel
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
+from nnunet_partial.labels.annotation import validation_faults
 from nnunet_partial.labels.vocabulary import members
 
 TumorPolicy = Literal["merge", "separate", "union"]
@@ -42,12 +45,25 @@ class LabelPlan:
         labels = {number: classes for number, classes in self.protocol.labels.items() if number not in missing}
         return AnnotationProtocol(labels=labels)
 
+    def restricted_to(self, looked_for: tuple[int, ...] | None) -> "LabelPlan":
+        """The plan of a case in which only some of the source's ids were looked for (None: all of them).
+
+        An id of one class that was drawn all the same stays: there, somebody saw that class. One that stands for several is
+        rewritten to 0, where all of them remain possible: an id that no protocol lists would stand for the first of them only.
+        """
+        if looked_for is None:
+            return self
+        protocol = self.protocol_for(looked_for)
+        lost = {ours for ours, classes in self.protocol.labels.items() if len(classes) > 1 and ours not in protocol.labels}
+        mapping = {number: 0 if ours in lost else ours for number, ours in self.mapping.items()}
+        return replace(self, mapping=mapping, protocol=protocol)
+
 
 def own_classes(table: dict[int, SourceLabel], tumor: TumorPolicy = "merge") -> tuple[str, ...]:
     """The classes a source offers under a tumor policy, in the order of its label ids; organs without a side offer both."""
     names: list[str] = []
     for label in table.values():
-        names += _sides(label) or label.classes
+        names += sides_of(label) or label.classes
         if label.inside and tumor != "merge":
             names.append(label.inside)
     return tuple(dict.fromkeys(names))
@@ -92,10 +108,14 @@ def plan_labels(
             ]
     if not annotated:
         faults.append(f"annotates none of the classes {', '.join(space.classes)}; it has {', '.join(sorted(all_classes(table)))}")
-    return (None if faults else LabelPlan(source_ids, right_ids, mapping, AnnotationProtocol(labels=annotated))), faults
+    try:
+        protocol = AnnotationProtocol(labels=annotated)
+    except ValidationError as error:
+        faults += [f"{fault.split(': ', 1)[1]}: its labels mean overlapping things" for fault in validation_faults(error)]
+    return (None if faults else LabelPlan(source_ids, right_ids, mapping, protocol)), faults
 
 
-def _sides(label: SourceLabel) -> tuple[str, ...]:
+def sides_of(label: SourceLabel) -> tuple[str, ...]:
     """Left and right of what a label drew without a side; nothing for other labels."""
     (organ, *others) = label.classes
     sides = (f"{organ}_left", f"{organ}_right")
@@ -104,7 +124,7 @@ def _sides(label: SourceLabel) -> tuple[str, ...]:
 
 def _is_divided(label: SourceLabel, space: LabelSpace) -> bool:
     """Whether a label has no side where the label space asks for one."""
-    return any(name in space.classes for name in _sides(label))
+    return any(name in space.classes for name in sides_of(label))
 
 
 def _insides(table: dict[int, SourceLabel]) -> dict[tuple[str, ...], tuple[str, ...]]:
@@ -120,11 +140,11 @@ def _policy_faults(
 ) -> list[str]:
     """Why the policies do not go with the source's labels, the classes, or each other."""
     faults = []
-    if sides and not any(_sides(label) for label in table.values()):
+    if sides and not any(sides_of(label) for label in table.values()):
         faults.append(f"sides: {sides}, but this source draws no organ without a side; leave `sides` out")
     for label in table.values():
         if _is_divided(label, space) and label.classes[0] in space.classes:
-            organ, sided = label.classes[0], next(name for name in _sides(label) if name in space.classes)
+            organ, sided = label.classes[0], next(name for name in sides_of(label) if name in space.classes)
             faults.append(
                 f"classes hold both '{organ}' and '{sided}', and a {organ} without a side could be either; keep one way"
             )
@@ -153,10 +173,10 @@ def _with_sides(
     """The table in terms of the label space's sides, and the ids that right parts get where they are to be split."""
     divided = {number: label for number, label in table.items() if _is_divided(label, space)}
     if sides == "union":
-        return {**table, **{number: replace(label, classes=_sides(label)) for number, label in divided.items()}}, {}
+        return {**table, **{number: replace(label, classes=sides_of(label)) for number, label in divided.items()}}, {}
     sided, right_ids = dict(table), {}
     for number, label in divided.items():
-        left, right = _sides(label)
+        left, right = sides_of(label)
         sided[number] = replace(label, classes=(left,))
         sided[number + max(table)] = replace(label, classes=(right,))
         right_ids.setdefault(label.classes[0], {})[number] = number + max(table)

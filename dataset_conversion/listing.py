@@ -21,6 +21,7 @@ class LabelGrid(Enum):
     HEADERS = "the affines of both files say so; they must agree"
     ARRAYS = "voxel by voxel, whatever the headers say"
     ARRAYS_FLIPPED_Y = "voxel by voxel after a flip of the second axis"
+    BOX = "it covers a box of the image's grid, where its own affine says; nothing is drawn outside"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class SourceCase:
         image: A file, or the folder of a DICOM series.
         label_files: What makes up its label map, for `Source.read_labels`; empty where nobody annotated the case.
         looked_for: The label ids that were looked for in this case; None: all ids of the source's label table.
+        labels: Its own label table, where the cases of a source were annotated in different ways; it holds what was looked for.
         annotators: Label maps of single annotators, where the source has several: name -> what makes up the map.
     """
 
@@ -52,6 +54,7 @@ class SourceCase:
     image: Path
     label_files: tuple[Path, ...] = ()
     looked_for: tuple[int, ...] | None = None
+    labels: tuple[tuple[int, SourceLabel], ...] | None = None
     annotators: tuple[tuple[str, tuple[Path, ...]], ...] = ()
 
     @property
@@ -95,8 +98,11 @@ class Source:
         licence: The licence, as stated by whom.
         default_name: Name of the dataset in the short form of the command.
         channel_names: nnU-Net's channel names.
-        read_labels: Reads the files that make up one label map; a function of a module, because it travels to a worker. A
-            volume without an affine lies on the image voxel by voxel (pictures know no place in the patient).
+        read_labels: Reads the files that make up one label map; a function of a module or a frozen dataclass, because it
+            travels to a worker. A volume without an affine lies on the image voxel by voxel (pictures know no place in the
+            patient).
+        id_of_file: The label id that a file of a label map is drawn for, where each id has a file of its own: files of classes
+            that the pool does not have are then not read.
         label_grid: How label arrays lie on image arrays.
         axes: Where the axes of every image of this source run, where that is known; other headers are wrong and refused.
         scans: The collections its scans belong to, by the name of each as it was first published; two sources with one
@@ -111,6 +117,7 @@ class Source:
     default_name: Callable[[Path], str]
     channel_names: Callable[[Path], dict[str, str]] = lambda _: {"0": "CT"}
     read_labels: Callable[[tuple[Path, ...]], Volume] = read_one_label_file
+    id_of_file: Callable[[Path], int] | None = None
     label_grid: LabelGrid = LabelGrid.HEADERS
     axes: str | None = None
     scans: Callable[[Path], frozenset[str]] = lambda _: frozenset()

@@ -1,74 +1,31 @@
 """What is pooled: the pool file, checked as a whole before anything is read or written."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import ValidationError
 
-from nnunet_partial.dataset_conversion.label_plan import LabelPlan, SidePolicy, TumorPolicy, all_classes, own_classes, plan_labels
-from nnunet_partial.dataset_conversion.listing import ConversionError, Source
+from nnunet_partial.dataset_conversion.label_plan import (
+    LabelPlan,
+    SidePolicy,
+    TumorPolicy,
+    all_classes,
+    own_classes,
+    plan_labels,
+    sides_of,
+)
+from nnunet_partial.dataset_conversion.listing import ConversionError, Source, SourceCase
 from nnunet_partial.dataset_conversion.overlaps import overlap_sentences
-from nnunet_partial.dataset_conversion.sources import SOURCES
+from nnunet_partial.dataset_conversion.own_data import missing_faults, name_faults
+from nnunet_partial.dataset_conversion.pool_config import PoolConfig, SourceConfig
+from nnunet_partial.dataset_conversion.source_file import is_source_file
+from nnunet_partial.dataset_conversion.sources import SOURCES, expanded, find_source
 from nnunet_partial.labels import DatasetRecord, LabelSpace
 from nnunet_partial.labels.annotation import validation_faults
 from nnunet_partial.labels.space import near_miss
-
-UnlabelledPolicy = Literal["skip", "keep"]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SourceConfig(_Entry):
-    """One source of a pool, as the user wrote it.
-
-    Attributes:
-        source: Which converter reads it, a key of `SOURCES`.
-        path: Where it lies; may hold `~` and environment variables.
-        name: Prefix of its case identifiers and name of its protocol; by default the source's key.
-        tumor: What becomes of tumors and cysts drawn inside an organ; "merge" where nothing is said.
-        sides: What becomes of organs drawn without a side; "split" where nothing is said.
-        unlabelled: What becomes of images that nobody annotated: left out ("skip"), or cases without supervision ("keep").
-    """
-
-    source: str
-    path: str
-    name: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]*$")
-    tumor: TumorPolicy | None = None
-    sides: SidePolicy | None = None
-    unlabelled: UnlabelledPolicy | None = None
-
-    @property
-    def prefix(self) -> str:
-        """The name it goes by in this pool."""
-        return self.name or self.source
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options that were set, for the manifest."""
-        return self.model_dump(include={"tumor", "sides", "unlabelled"}, exclude_none=True)
-
-
-class PoolConfig(_Entry):
-    """A pool: the dataset to make, its classes in the order of their label ids, and where its cases come from.
-
-    Sources that hold the same scans are refused unless `allow_overlap` says that the user knows.
-    """
-
-    dataset: DatasetRecord
-    classes: tuple[str, ...]
-    sources: tuple[SourceConfig, ...] = Field(min_length=1)
-    allow_overlap: bool = False
-    _folder: Path = PrivateAttr(default=Path())
-
-    def path_of(self, source: SourceConfig) -> Path:
-        """Where a source lies: variables filled in, relative to the pool file (to the working directory without one)."""
-        return (self._folder / Path(os.path.expandvars(source.path)).expanduser()).resolve()
 
 
 @dataclass(frozen=True)
@@ -94,6 +51,12 @@ def load_pool(path: Path) -> PoolConfig:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConversionError(f"not a YAML file: {error}", where=str(path)) from None
+    if isinstance(content, dict) and "images" in content and "sources" not in content:
+        raise ConversionError(
+            "this is a source file; name it in a pool (`source: ...`), or make a dataset of it alone: "
+            f"nnunet_partial convert {path} -d ID",
+            where=str(path),
+        )
     if not isinstance(content, dict):
         raise ConversionError(
             "a pool file holds the entries dataset, classes and sources (see `nnunet_partial convert --help`)", where=str(path)
@@ -103,7 +66,7 @@ def load_pool(path: Path) -> PoolConfig:
 
 def single_source_pool(
     source: str,
-    path: str,
+    path: str | None,
     dataset_id: int,
     *,
     name: str | None = None,
@@ -116,11 +79,16 @@ def single_source_pool(
     Raises:
         ConversionError: anything is wrong; every fault is listed.
     """
-    entry = {"source": source, "path": str(path), "tumor": tumor, "sides": sides}
-    folder = Path(os.path.expandvars(path)).expanduser().resolve()
-    reader = SOURCES.get(source)
-    if reader is None or not folder.is_dir():
-        raise ConversionError([*_unknown_source(source), *_missing_path(str(path), folder)])
+    path = str(Path(source).parent) if path is None else str(path)
+    entry = {"source": source, "path": path, "tumor": tumor, "sides": sides}
+    folder = expanded(path, Path.cwd())
+    faults = _missing_path(path, folder)
+    try:
+        reader = find_source(source, Path.cwd(), folder)
+    except ConversionError as error:
+        raise ConversionError([*error.faults, *faults]) from None
+    if faults:
+        raise ConversionError(faults)
     content = {
         "dataset": {"id": dataset_id, "name": name or reader.default_name(folder)},
         "classes": list(classes or own_classes(reader.labels(folder), tumor or "merge")),
@@ -181,6 +149,7 @@ def _prepare(sources: Any, classes: Any, pool: PoolConfig) -> tuple[list[Prepare
         space = None
         if isinstance(error, ValidationError):
             faults += [f"classes: {fault.split(': ', 1)[1]}" for fault in validation_faults(error)]
+    sources = [pool.named(config) for config in sources]
     prefixes = [config.prefix for config in sources]
     faults += [
         f"source name '{name}' is used {prefixes.count(name)} times; give each its own `name:`"
@@ -200,19 +169,40 @@ def _prepare(sources: Any, classes: Any, pool: PoolConfig) -> tuple[list[Prepare
 
 def _prepare_source(config: SourceConfig, space: LabelSpace | None, pool: PoolConfig) -> tuple[PreparedSource | None, list[str]]:
     root = pool.path_of(config)
-    faults = [*_unknown_source(config.source), *_missing_path(config.path, root)]
-    if faults or space is None:
+    faults = _missing_path(config.path, root)
+    try:
+        source = pool.find(config)
+    except ConversionError as error:
+        return None, [*error.faults, *faults]
+    if is_source_file(config.source) and not faults:
+        faults += missing_faults(source, root)
+    if space is None or not root.is_dir():
         return None, faults
-    source = SOURCES[config.source]
-    plan, faults = plan_labels(source.labels(root), space, config.tumor, config.sides)
-    return (PreparedSource(config, source, root, plan) if plan else None), faults
+    plan, wrong = plan_labels(source.labels(root), space, config.tumor, config.sides)
+    faults += wrong
+    if is_source_file(config.source):
+        faults += name_faults(source.labels(root).values(), space)
+    return (None if faults else PreparedSource(config, source, root, plan)), faults
+
+
+def case_plan(source: PreparedSource, case: SourceCase, pool: PoolConfig) -> tuple[LabelPlan | None, list[str]]:
+    """How the labels of a case are rewritten: as its source's, or by its own table; None where that has none of the classes."""
+    if case.labels is None:
+        return source.plan, []
+    table = dict(case.labels)
+    if not all_classes(table) & set(pool.classes):
+        return None, []
+    has_tumor = any(label.inside for label in table.values())
+    has_unsided = any(sides_of(label) for label in table.values())
+    tumor, sides = (source.config.tumor if has_tumor else None), (source.config.sides if has_unsided else None)
+    return plan_labels(table, LabelSpace(classes=pool.classes), tumor, sides)
 
 
 def _unannotated_faults(sources: Iterable[SourceConfig], space: LabelSpace | None, pool: PoolConfig) -> list[str]:
     """Classes that no source can annotate; nothing is said where the labels of a source cannot be known."""
     try:
-        offered = set().union(*(all_classes(SOURCES[config.source].labels(pool.path_of(config))) for config in sources))
-    except (KeyError, ConversionError):  # reported with the source
+        offered = set().union(*(all_classes(pool.find(config).labels(pool.path_of(config))) for config in sources))
+    except ConversionError:  # reported with the source
         return []
     names = space.classes if space else ()
     return [f"class '{name}' is annotated by no source{near_miss(name, offered)}" for name in names if name not in offered]
@@ -234,12 +224,10 @@ def _pool_faults(prepared: list[PreparedSource], pool: PoolConfig) -> list[str]:
 
 
 def known_overlaps(prepared: list[PreparedSource]) -> list[str]:
-    """Which sources hold the same scans, as far as that is known; one folder used twice is one case of it."""
-    return overlap_sentences({source.config.prefix: {str(source.root), *source.source.scans(source.root)} for source in prepared})
-
-
-def _unknown_source(key: str) -> list[str]:
-    return [] if key in SOURCES else [f"unknown source '{key}'{near_miss(key, SOURCES)}; known are {', '.join(SOURCES)}"]
+    """Which sources hold the same scans, as far as that is known; scans of no known collection are known by their folder."""
+    return overlap_sentences(
+        {source.config.prefix: source.source.scans(source.root) or {str(source.root)} for source in prepared}
+    )
 
 
 def _missing_path(written: str, path: Path) -> list[str]:

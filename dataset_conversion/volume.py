@@ -1,4 +1,4 @@
-"""Voxels with a place in the patient: reading NIfTI, bringing arrays to RAS, comparing grids."""
+"""Voxels with a place in the patient: reading volumes, bringing arrays to RAS, comparing grids."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,9 +16,13 @@ AXES = "RAS"
 NIBABEL_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.spatialimages.HeaderTypeError)
 """What nibabel raises for files that are not what their name says; none of these is a ValueError."""
 
+ITK_ENDINGS = (".nrrd", ".mha")
+"""Volumes that ITK reads; NIfTI is read by nibabel, which is not stopped by axes that are not perpendicular."""
+VOLUME_ENDINGS = (".nii.gz", ".nii", *ITK_ENDINGS)
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_GRID_GAP_VOXELS = 0.1
 _DEFLATE_LIMIT = 1032  # no deflate stream unpacks to more than this times its size
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class Volume:
         affine: Array index -> mm, in nibabel's RAS+ world; None for a label map made of pictures, which has no place.
         slope: With `inter`, stored value -> intensity.
         inter: See slope.
+        notes: What reading it found worth saying.
     """
 
     array: np.ndarray
     affine: np.ndarray | None
     slope: float = 1.0
     inter: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def axcodes(self) -> str:
@@ -45,6 +51,23 @@ class Volume:
     def intensities(self, select: object = ...) -> np.ndarray:
         """Intensities of a part of the volume, in float32."""
         return self.array[select].astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a 3D volume: NIfTI, or a format that ITK reads by the file's ending.
+
+    Raises:
+        ValueError: it is not a 3D volume of plain numbers.
+    """
+    if path.suffix not in ITK_ENDINGS:
+        return read_nifti(path)
+    image = SimpleITK.ReadImage(str(path))
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise ValueError(
+            f"expected a 3D volume of plain numbers, '{path.name}' has {image.GetDimension()} dimensions "
+            f"and {image.GetNumberOfComponentsPerPixel()} values a voxel"
+        )
+    return from_itk(image)
 
 
 def read_nifti(path: Path) -> Volume:
@@ -80,7 +103,7 @@ def _load(path: Path) -> nib.spatialimages.SpatialImage:
 
 def read_labels(path: Path) -> Volume:
     """Read a 3D label map; a scale factor in its header is applied."""
-    volume = read_nifti(path)
+    volume = read_volume(path)
     if (volume.slope, volume.inter) == (1.0, 0.0):
         return volume
     return replace(volume, array=volume.array * volume.slope + volume.inter, slope=1.0, inter=0.0)
@@ -96,7 +119,7 @@ def itk_affine(image: "SimpleITK.Image | SimpleITK.ImageFileReader") -> np.ndarr
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return _LPS_TO_RAS @ affine
+    return LPS_TO_RAS @ affine
 
 
 def to_ras(volume: Volume) -> Volume:
@@ -126,6 +149,31 @@ def same_grid(first: Volume, second: Volume) -> bool:
     corners = np.vstack([corners, np.ones(corners.shape[1])])
     gaps_mm = np.abs((first.affine - second.affine) @ corners)[:3].max()
     return gaps_mm <= _MAX_GRID_GAP_VOXELS * np.linalg.norm(first.affine[:3, :3], axis=0).min()
+
+
+def placed_in(box: Volume, image: Volume) -> Volume:
+    """A label map that covers a box of an image's grid, on the whole grid and in the image's axes; 0 elsewhere.
+
+    It may leave out slices at regular distances: its voxels then lie on every second, third, ... slice of the image.
+
+    Raises:
+        ValueError: its voxels are not voxels of the image, or it reaches beyond the image.
+    """
+    grid, box = to_ras(image), to_ras(box)
+    last_voxel = np.array(box.array.shape) - 1
+    index = np.linalg.inv(grid.affine) @ box.affine
+    first = np.rint(index[:3, 3]).astype(int)
+    steps = np.where(last_voxel, np.maximum(np.rint(np.diagonal(index)[:3]), 1), 1).astype(int)
+    corners = np.array(np.meshgrid(*[(0, size) for size in last_voxel])).reshape(3, -1)
+    gaps = index[:3, :3] @ corners + index[:3, 3:] - (first[:, None] + steps[:, None] * corners)
+    if np.abs(gaps).max() > _MAX_GRID_GAP_VOXELS:
+        raise ValueError("the label map's voxels are not voxels of the image; it was drawn on another series, or resampled")
+    last = first + steps * last_voxel
+    if (first < 0).any() or (last >= grid.array.shape).any():
+        raise ValueError("the label map reaches beyond the image; it was drawn on another series")
+    whole = np.zeros(grid.array.shape, dtype=box.array.dtype)
+    whole[tuple(slice(a, b + 1, step) for a, b, step in zip(first, last, steps, strict=True))] = box.array
+    return replace(box, array=whole, affine=grid.affine)
 
 
 def has_identity_affine(volume: Volume) -> bool:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from nnunet_partial.dataset_conversion.case import CaseJob
 from nnunet_partial.dataset_conversion.journal import JOURNAL_FOLDER, Journal, fingerprint
-from nnunet_partial.dataset_conversion.listing import ConversionError, Listing
-from nnunet_partial.dataset_conversion.pool import PoolConfig, PreparedSource, known_overlaps, load_pool, prepare_pool
+from nnunet_partial.dataset_conversion.label_plan import LabelPlan
+from nnunet_partial.dataset_conversion.listing import ConversionError, Listing, SourceCase
+from nnunet_partial.dataset_conversion.pool import PreparedSource, case_plan, known_overlaps, load_pool, prepare_pool
+from nnunet_partial.dataset_conversion.pool_config import PoolConfig
 from nnunet_partial.dataset_conversion.sources import SOURCES
 from nnunet_partial.labels import AnnotationProtocol, CaseRecord, SkippedRecord
 
@@ -92,7 +94,15 @@ def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: b
     is_ct = list(source.source.channel_names(source.root).values()) == ["CT"]
     names = {tuple(source.plan.protocol.labels.items()): name}
     for case in cases:
-        protocol = source.plan.protocol_for(case.looked_for)
+        plan = _plan_of(work, source, case)
+        protocol = plan.protocol
+        if not protocol.labels:
+            if source.config.unlabelled != "keep":
+                reason = "none of the pool's classes was looked for"
+                work.skipped.append(SkippedRecord(source=name, item=case.name, reason=reason))
+                continue
+            case = replace(case, label_files=(), looked_for=())
+        case = _without_unused_files(case, source, plan)
         following = f"{name}_{len(names) + 1}" if protocol.labels else f"{name}_unlabelled"
         protocol_name = names.setdefault(tuple(protocol.labels.items()), following)
         work.protocols[protocol_name] = protocol
@@ -104,7 +114,7 @@ def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: b
                 protocol=protocol,
                 root=source.root,
                 case=case,
-                plan=source.plan,
+                plan=plan,
                 read_labels=source.source.read_labels,
                 label_grid=source.source.label_grid,
                 axes=source.source.axes,
@@ -113,6 +123,23 @@ def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: b
                 copy=copy,
             )
         )
+
+
+def _plan_of(work: Work, source: PreparedSource, case: SourceCase) -> LabelPlan:
+    """How the labels of a case are rewritten, and what was looked for in it; a case's own table may not fit the pool."""
+    plan, faults = case_plan(source, case, work.pool)
+    for fault in faults:
+        reason = f"case '{case.name}': {fault}"
+        work.faults.append(SkippedRecord(source=source.config.prefix, item=case.name, reason=reason))
+    return source.plan.restricted_to(()) if plan is None else plan.restricted_to(case.looked_for)
+
+
+def _without_unused_files(case: SourceCase, source: PreparedSource, plan: LabelPlan) -> SourceCase:
+    """The case without those files that hold only classes which the pool does not have."""
+    id_of_file = source.source.id_of_file
+    if id_of_file is None:
+        return case
+    return replace(case, label_files=tuple(file for file in case.label_files if plan.mapping[id_of_file(file)]))
 
 
 def _other_layout(root: Path) -> str:

@@ -6,7 +6,7 @@ from nnunet_partial.cli import help_formatter
 from nnunet_partial.paths import nnunet_folder
 
 DESCRIPTION = """\
-Pool public datasets, each of which labels only some of the organs, into one dataset below $nnUNet_raw,
+Pool public datasets and your own, each of which labels only some of the organs, into one dataset below $nnUNet_raw,
 with a label manifest that says what was looked for in each case.
 """
 
@@ -36,31 +36,50 @@ a pool file says what is pooled (abdomen.yaml):
   allow_overlap: true, beside classes and sources, goes on all the same
 
 sources and what they expect below the path:
-  abdomenatlas   BDMAP_<N>/ct.nii.gz and combined_labels.nii.gz or segmentations/<organ>.nii.gz
-  abdomenct1k    Case_<NNNNN>_0000.nii.gz and Case_<NNNNN>.nii.gz, in any folders
-  amos22_ct      imagesTr, labelsTr (and Va) with amos_<NNNN>.nii.gz up to 500
-  amos22_mr      imagesTr, labelsTr (and Va) with amos_<NNNN>.nii.gz above 500
-  btcv           img/img<NNNN>.nii.gz and label/label<NNNN>.nii.gz, in any folders
-  flare22        images/FLARE22_Tr_<NNNN>_0000.nii.gz and labels/FLARE22_Tr_<NNNN>.nii.gz
-  kits19         data/case_<NNNNN>/imaging.nii.gz and segmentation.nii.gz
-  kits21         case_<NNNNN>/imaging.nii.gz, aggregated_MAJ_seg.nii.gz and segmentations/
-  kits23         case_<NNNNN>/imaging.nii.gz, segmentation.nii.gz and instances/
-  lits           volume-<i>.nii and segmentation-<i>.nii, in any folders
-  msd            imagesTr, labelsTr and dataset.json of one Decathlon task
-  tcia_pancreas  PANCREAS_<NNNN>/<study>/<series>/*.dcm and label<NNNN>.nii.gz
-  word           imagesTr, labelsTr (and Val, Ts) with word_<NNNN>.nii.gz
+  abdomenatlas      BDMAP_<N>/ct.nii.gz and combined_labels.nii.gz or segmentations/<organ>.nii.gz
+  abdomenct1k       Case_<NNNNN>_0000.nii.gz and Case_<NNNNN>.nii.gz, in any folders
+  amos22_ct         imagesTr, labelsTr (and Va) with amos_<NNNN>.nii.gz up to 500
+  amos22_mr         imagesTr, labelsTr (and Va) with amos_<NNNN>.nii.gz above 500
+  btcv              img/img<NNNN>.nii.gz and label/label<NNNN>.nii.gz, in any folders
+  chaos_ct          CT/<id>/{DICOM_anon,Ground}, at most two folders down
+  chaos_mr_t1in     MR/<id>/T1DUAL/{DICOM_anon/InPhase,Ground}, at most two folders down
+  chaos_mr_t1out    MR/<id>/T1DUAL/{DICOM_anon/OutPhase,Ground}, at most two folders down
+  chaos_mr_t2spir   MR/<id>/T2SPIR/{DICOM_anon,Ground}, at most two folders down
+  flare22           images/FLARE22_Tr_<NNNN>_0000.nii.gz and labels/FLARE22_Tr_<NNNN>.nii.gz
+  kits19            data/case_<NNNNN>/imaging.nii.gz and segmentation.nii.gz
+  kits21            case_<NNNNN>/imaging.nii.gz, aggregated_MAJ_seg.nii.gz and segmentations/
+  kits23            case_<NNNNN>/imaging.nii.gz, segmentation.nii.gz and instances/
+  lits              volume-<i>.nii and segmentation-<i>.nii, in any folders
+  msd               imagesTr, labelsTr and dataset.json of one Decathlon task
+  nnunet_raw        imagesTr, labelsTr and dataset.json of one Dataset<id>_<name> folder with one channel
+  tcia_pancreas     PANCREAS_<NNNN>/<study>/<series>/*.dcm and label<NNNN>.nii.gz
+  totalsegmentator  s<NNNN>/ct.nii.gz and s<NNNN>/segmentations/<class>.nii.gz
+  word              imagesTr, labelsTr (and Val, Ts) with word_<NNNN>.nii.gz
+  hospital.yaml     your own data: a source file says which files are images and labels, and what the ids stand for;
+                    nnunet_partial convert --example-source > hospital.yaml  prints one to fill in
 
 examples:
   nnunet_partial convert abdomen.yaml --dry-run       say what would be done, and every fault of the file
   nnunet_partial convert abdomen.yaml -np 8
   nnunet_partial convert lits ~/LiTS -d 501           one source, all of its own classes
   nnunet_partial convert msd ~/Task07_Pancreas -d 502 --tumor separate
+  nnunet_partial convert hospital.yaml -d 504         your own data, by a source file beside it
   nnunet_partial convert btcv ~/BTCV -d 503 --classes liver spleen pancreas
   nnunet_partial convert kits23 ~/kits23 -d 504 --tumor separate    three readers' label maps are kept
 
 A killed run goes on where it stopped: run the same command again. Many machines share the work with -num_parts and -part_id,
 or through a Dask scheduler (pip install 'nnunet_partial[cluster]').
 """
+
+
+class _PrintExample(argparse.Action):
+    """Prints the example of a source file and ends, as --version does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from nnunet_partial.dataset_conversion.example_source_file import EXAMPLE
+
+        print(EXAMPLE, end="")
+        parser.exit()
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -72,8 +91,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=help_formatter(),
     )
-    parser.add_argument("pool", metavar="POOL.yaml | SOURCE", help="a pool file, or a source for the short form")
-    parser.add_argument("path", nargs="?", metavar="PATH", help="short form: where the source lies")
+    parser.add_argument("pool", metavar="POOL.yaml | SOURCE", help="a pool file; short form: a source or a source file")
+    parser.add_argument("path", nargs="?", metavar="PATH", help="short form: where the cases lie (of a source file: beside it)")
     parser.add_argument("-d", dest="dataset_id", type=int, metavar="ID", help="short form: dataset id, 1 to 999")
     parser.add_argument("--name", help="short form: name of the dataset (default: the source's)")
     parser.add_argument(
@@ -107,6 +126,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="ADDRESS",
         help="convert on a Dask cluster, such as tcp://host:8786; all machines must see the same paths",
     )
+    parser.add_argument(
+        "--example-source", action=_PrintExample, nargs=0, help="print a source file for your own data, with comments, and end"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
     parser.set_defaults(run=run)
 
@@ -121,6 +143,7 @@ def run(args: argparse.Namespace) -> int:
         load_pool,
         single_source_pool,
     )
+    from nnunet_partial.dataset_conversion.source_file import is_source_file
 
     short_form = {"path": args.path, "-d": args.dataset_id, "--name": args.name, "--classes": args.classes}
     short_form.update({"--tumor": args.tumor, "--sides": args.sides})
@@ -132,7 +155,8 @@ def run(args: argparse.Namespace) -> int:
             )
         pool = load_pool(args.pool)
     else:
-        missing = [option for option in ("path", "-d") if short_form[option] is None]
+        needed = ("-d",) if is_source_file(args.pool) else ("path", "-d")
+        missing = [option for option in needed if short_form[option] is None]
         if missing:
             raise ValueError(f"the short form lacks {' and '.join(missing)}: nnunet_partial convert {args.pool} PATH -d ID")
         pool = single_source_pool(

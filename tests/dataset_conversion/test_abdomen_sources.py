@@ -192,5 +192,5 @@ def test_masks_of_one_map_must_share_a_grid(tmp_path):
     moved = liver.affine.copy()
     moved[0, 3] += 40
     nib.save(nib.Nifti1Image(np.asarray(liver.dataobj), moved), root / "BDMAP_00000001/segmentations/liver.nii.gz")
-    with pytest.raises(ConversionError, match=r"'liver.nii.gz' does not lie on the grid of 'aorta.nii.gz'"):
+    with pytest.raises(ConversionError, match=r"'aorta.nii.gz' and 'liver.nii.gz' lie on different grids"):
         convert(root, tmp_path, "abdomenatlas", ["liver"])

@@ -137,14 +137,14 @@ def test_a_folder_of_another_dataset_is_recognised(tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_named(spleen, monkeypatch):
-    read = case_module.read_nifti
+    read = case_module.read_volume
 
     def refuse(path):
         if path.name == "spleen_2.nii.gz":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return read(path)
 
-    monkeypatch.setattr(case_module, "read_nifti", refuse)
+    monkeypatch.setattr(case_module, "read_volume", refuse)
     with pytest.raises(ConversionError, match=r"case 'msd_spleen_2' .*Permission denied: '.*imagesTr/spleen_2.nii.gz'"):
         convert(spleen)
 

@@ -109,7 +109,8 @@ def test_masks_of_one_reader_on_two_grids_are_refused(tmp_path):
     masks["cyst_instance-1_annotation-1"] = masks["cyst_instance-1_annotation-1"][:-1]
     write_case(tmp_path / "native/case_00003", labels, masks, "segmentation.nii.gz", "instances")
     with pytest.raises(
-        ConversionError, match=r"cyst_instance-1_annotation-1.nii.gz' does not lie on the grid of 'kidney_instance-1"
+        ConversionError,
+        match=r"'kidney_instance-1_annotation-1.nii.gz' and 'cyst_instance-1_annotation-1.nii.gz' lie on different grids",
     ):
         convert(tmp_path / "native", tmp_path, "kits23", ["kidney"])
 

@@ -105,3 +105,14 @@ def test_own_classes_follow_the_tumor_policy():
     assert own_classes(LITS) == ("liver",)
     assert own_classes(LITS, "separate") == ("liver", "liver_tumor")
     assert own_classes(KITS19) == ("kidney_left", "kidney_right")
+
+
+def test_what_was_drawn_without_being_looked_for():
+    """A single class stays where it was drawn; of a union nobody could tell the members apart, so all remain possible."""
+    whole = plan(KITS19, LabelSpace(classes=("kidney_left", "kidney_right")), sides="union")
+    assert (whole.restricted_to(()).mapping, whole.restricted_to(()).protocol.labels) == ({1: 0, 2: 0}, {})
+    organs = plan(BTCV, LabelSpace(classes=("liver", "spleen")))
+    only_liver = organs.restricted_to((6,))
+    assert only_liver.protocol.labels == {1: ("liver",)}
+    assert only_liver.mapping == organs.mapping
+    assert organs.restricted_to(None) is organs
