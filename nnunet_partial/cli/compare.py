@@ -8,8 +8,8 @@ from nnunet_partial.cli import help_formatter
 
 DESCRIPTION = """\
 Hold runs against the first one, class by class, over the cases that both have judged: paired differences with a bootstrap
-confidence interval, Wilcoxon's signed-rank test with Holm's correction over all classes and runs, and the paired t-test. Cases and
-values that cannot be paired are counted, never guessed."""
+confidence interval, Wilcoxon's signed-rank test with Holm's correction over all classes and runs, and the paired t-test. Cases
+and values that cannot be paired are counted, never guessed."""
 
 EPILOG = """\
 a run is a summary.json, a folder that holds one, or the CSV or Parquet of `nnunet_partial evaluate`; NAME=PATH gives it a name

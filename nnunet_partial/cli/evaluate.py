@@ -16,11 +16,11 @@ Judge predictions over the classes that were looked for in each case, and only t
 prediction of an unannotated organ as an error.
 
 Writes summary.json in nnU-Net's own shape. A class that nobody looked for in a case is NaN there and enters no mean; classes that
-share a label id ("kidney" without a side) are judged together, under a key such as "(4, 5)". Predictions of unannotated organs are
-no errors; they are listed apart, with what speaks against them (volume, components, overlap with annotated organs).
+share a label id ("kidney" without a side) are judged together, under a key such as "(4, 5)". Predictions of unannotated organs
+are no errors; they are listed apart, with what speaks against them (volume, components, overlap with annotated organs).
 
 Metrics: Dice, IoU (Jaccard), precision, recall, volumes; and, unless --no-surface is given, HD, HD95, ASSD and NSD by the
-definitions of surface-distance, which stand in every file that is written. Surfaces cost several times what everything else does."""
+definitions of surface-distance, which every file that is written repeats. Surfaces take more time than all the rest."""
 
 EPILOG = """\
 examples:
@@ -158,20 +158,7 @@ def _tolerances(args: argparse.Namespace, *, default: bool) -> "Tolerances | Non
         if args.tolerance_mm:
             raise ValueError("--tolerance-mm needs surfaces (--surface)")
         return None
-    by_class_mm, default_mm = {}, []
-    for given in args.tolerance_mm:
-        name, _, value = given.rpartition("=")
-        try:
-            length_mm = float(value)
-        except ValueError:
-            raise ValueError(f"--tolerance-mm {given}: a length in mm, or CLASS=MM, is expected") from None
-        if name:
-            by_class_mm[name] = length_mm
-        else:
-            default_mm.append(length_mm)
-    if len(default_mm) > 1:
-        raise ValueError(f"--tolerance-mm: {len(default_mm)} lengths without a class; give one")
-    return Tolerances(*default_mm, by_class_mm=by_class_mm)
+    return Tolerances.parse(args.tolerance_mm)
 
 
 def _run_crossval(args: argparse.Namespace) -> int:

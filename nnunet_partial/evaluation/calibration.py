@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 NUM_BINS = 15
-_MANTISSA_BITS = 8  # of the confidence's distance from 0 or 1: bins are at most 2^-8 of that distance wide
+_MANTISSA_BITS = 9  # of the distance of a confidence from 0 or 1: bins are at most 2^-9 of that distance wide
 _SHIFT = 23 - _MANTISSA_BITS  # float32 has 23
 _FIRST = (127 - 24) << _MANTISSA_BITS  # distances below 2^-24 share the first bin: float32 keeps none near 1
 _HALF = ((126 << _MANTISSA_BITS) - _FIRST) + 1

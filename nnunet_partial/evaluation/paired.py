@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy.stats takes a second to import, which it does when it is first asked for
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+_DRAWS = 2**20
 
 
 def bootstrap_interval(differences: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
@@ -26,15 +27,21 @@ def bootstrap_interval(differences: np.ndarray, *, resamples: int = RESAMPLES, s
     mean = differences.mean()
     if np.ptp(differences) == 0:
         return float(mean), float(mean)
-    rng = np.random.default_rng(seed)
-    means = np.sort([rng.choice(differences, len(differences)).mean() for _ in range(resamples)])
+    means = np.sort(_resampled_means(differences, resamples, np.random.default_rng(seed)))
     below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * resamples)
-    bias = stats.norm.ppf(np.clip(below, 1 / resamples, 1 - 1 / resamples))
+    bias = scipy.stats.norm.ppf(np.clip(below, 1 / resamples, 1 - 1 / resamples))
     centred = differences - mean
     acceleration = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)  # the jackknife of a mean
-    shifted = bias + stats.norm.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    low, high = np.quantile(means, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
+    shifted = bias + scipy.stats.norm.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(means, scipy.stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
     return float(low), float(high)
+
+
+def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of as many values, drawn with replacement; a bounded number of draws is in memory at a time."""
+    rows = max(1, _DRAWS // len(values))
+    sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
+    return np.concatenate([values[rng.integers(len(values), size=(size, len(values)))].mean(axis=1) for size in sizes])
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
@@ -42,7 +49,7 @@ def wilcoxon_p(differences: np.ndarray) -> float:
     if not len(differences):
         return float("nan")
     changed = differences[differences != 0]
-    return float(stats.wilcoxon(changed).pvalue) if len(changed) else 1.0
+    return float(scipy.stats.wilcoxon(changed).pvalue) if len(changed) else 1.0
 
 
 def t_test_p(differences: np.ndarray) -> float:
@@ -51,7 +58,7 @@ def t_test_p(differences: np.ndarray) -> float:
         return float("nan")
     if np.ptp(differences) == 0:
         return 1.0 if differences[0] == 0 else float("nan")
-    return float(stats.ttest_1samp(differences, 0).pvalue)
+    return float(scipy.stats.ttest_1samp(differences, 0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,6 +8,7 @@ Source: Nikolov et al., Clinically applicable segmentation of head and neck anat
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -78,7 +79,7 @@ def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing_mm:
     if not (reference.any() and prediction.any()):
         raise ValueError("an empty mask has no surface to measure from")
     spacing_mm = np.asarray(spacing_mm, dtype=float)
-    areas = _areas(spacing_mm)
+    areas = _areas(tuple(spacing_mm.tolist()))
     codes = _neighbour_codes(reference), _neighbour_codes(prediction)
     surfaces = [(code > 0) & (code < 2**2**code.ndim - 1) for code in codes]
     points = [np.argwhere(surface) for surface in surfaces]
@@ -119,7 +120,8 @@ def _check(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[f
         raise ValueError(f"surfaces need 2 or 3 axes with a spacing each; got {reference.ndim} axes, {len(spacing_mm)} spacings")
 
 
-def _areas(spacing_mm: np.ndarray) -> np.ndarray:
+@lru_cache(maxsize=16)  # making the table takes 10 ms, as much as a small organ
+def _areas(spacing_mm: tuple[float, ...]) -> np.ndarray:
     """(2 ** 2 ** axes,) area of the surface in a corner, by the code of the voxels around it."""
     if len(spacing_mm) == 2:
         return np.asarray(lookup_tables.create_table_neighbour_code_to_contour_length(spacing_mm))

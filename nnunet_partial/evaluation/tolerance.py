@@ -1,6 +1,6 @@
 """Up to which distance a surface counts as found, by class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nnunet_partial.evaluation.case import ClassKey
@@ -24,6 +24,28 @@ class Tolerances:
         for value in (self.default_mm, *self.by_class_mm.values()):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"a tolerance is a length of 0 mm or more, not {value}")
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> "Tolerances":
+        """Tolerances from words such as '2' (for all classes) and 'pancreas=5'.
+
+        Raises:
+            ValueError: no length, or two of them for all classes.
+        """
+        by_class_mm, default_mm = {}, []
+        for text in texts:
+            name, _, value = text.rpartition("=")
+            try:
+                length_mm = float(value)
+            except ValueError:
+                raise ValueError(f"tolerance '{text}': a length in mm, or CLASS=MM, is expected") from None
+            if name:
+                by_class_mm[name] = length_mm
+            else:
+                default_mm.append(length_mm)
+        if len(default_mm) > 1:
+            raise ValueError(f"{len(default_mm)} tolerances for all classes: {', '.join(texts)}; give one")
+        return cls(*default_mm, by_class_mm=by_class_mm)
 
     def of(self, key: ClassKey, space: LabelSpace) -> float:
         """The tolerance of a class or a union in mm."""
