@@ -43,6 +43,7 @@ def _draw(axis: Any, name: str, metrics: Mapping[str, Any]) -> None:
     axis.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--")
     axis.plot(points["probability"], points["frequency"], color="#c0392b", marker="o", markersize=3, label="frequency")
     axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability", ylabel="frequency in the reference")
-    axis.set_title(f"{name}\nECE {metrics['ECE']:.3f}, Brier {metrics['Brier']:.3f}", fontsize=9)
+    numbers = f"ECE {metrics['ECE']:.3f}, Brier {metrics['Brier']:.3f}" if metrics["voxels"] else "no voxels"
+    axis.set_title(f"{name}\n{numbers}", fontsize=9)
     axis.set_aspect("equal")
     axis.legend(loc="upper left", fontsize=7, frameon=False)

@@ -50,8 +50,8 @@ class Tolerances:
     def of(self, key: ClassKey, space: LabelSpace) -> float:
         """The tolerance of a class or a union in mm."""
         names = [space.classes[number - 1] for number in (key if isinstance(key, tuple) else (key,))]
-        joined = "+".join(names)
-        return self.by_class_mm.get(joined, max(self.by_class_mm.get(name, self.default_mm) for name in names))
+        of_sets = {frozenset(name.split("+")): value for name, value in self.by_class_mm.items()}  # in whatever order
+        return of_sets.get(frozenset(names), max(self.by_class_mm.get(name, self.default_mm) for name in names))
 
     def check(self, space: LabelSpace) -> None:
         """Raise ValueError for a name that is not a class of the label space."""
