@@ -11,13 +11,13 @@ from nnunet_partial.evaluation.paired import bootstrap_interval, holm, t_test_p,
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_interval_is_scipys(seed):
-    """Both are random; the ends of two BCa intervals of 10,000 resamples differ by little of the interval's width."""
+    """Both are random: the ends differ by about 1 % of the width, and by 4 to 13 % without the acceleration."""
     differences = np.random.default_rng(seed).gamma(1.0, 0.05, 25) - 0.03  # skewed, as differences of Dice are
-    low, high = bootstrap_interval(differences)
-    theirs = scipy.stats.bootstrap((differences,), np.mean, method="BCa", n_resamples=10_000).confidence_interval
+    low, high = bootstrap_interval(differences, resamples=100_000)
+    theirs = scipy.stats.bootstrap((differences,), np.mean, method="BCa", n_resamples=100_000).confidence_interval
     assert abs(low - theirs.low) < 0.03 * (high - low)
     assert abs(high - theirs.high) < 0.03 * (high - low)
-    assert bootstrap_interval(differences) == (low, high)  # seeded
+    assert bootstrap_interval(differences) == bootstrap_interval(differences)  # seeded
 
 
 def test_intervals_of_little():
