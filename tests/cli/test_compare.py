@@ -5,7 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from small_dataset import PREDICTIONS, REFERENCES, write_cases
+import SimpleITK
+import torch
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from small_dataset import DATASET, DATASET_JSON, PLANS, PREDICTIONS, REFERENCES, write_cases
 
 
 @pytest.fixture
@@ -103,3 +107,32 @@ def test_probabilities(cli, dataset, tmp_path):
     status, _, err = cli(*arguments, "--reliability", diagrams)
     assert status == 1
     assert "--reliability needs --probabilities" in err
+
+
+def test_probabilities_as_nnunet_itself_saves_them(cli, dataset, tmp_path):
+    """Axes transposed for the network and turned back, resampled and uncropped: what --save_probabilities writes."""
+    reference = SimpleITK.GetImageFromArray(np.pad(np.ones((2, 3, 4), np.uint8), 2))
+    reference.SetSpacing((0.5, 1, 3))
+    for folder in (dataset["nnUNet_raw"] / DATASET / "labelsTr", dataset["nnUNet_preprocessed"] / DATASET / "gt_segmentations"):
+        SimpleITK.WriteImage(reference, str(folder / "lits_1.nii.gz"))
+    plans = PlansManager({**PLANS, "transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]})
+    shape = (8, 6, 7)  # (x, z, y), as the network has them
+    properties = {
+        "sitk_stuff": {"spacing": (0.5, 1, 3), "origin": (0, 0, 0), "direction": (1, 0, 0, 0, 1, 0, 0, 0, 1)},
+        "spacing": [3, 1, 0.5],
+        "shape_before_cropping": shape,
+        "bbox_used_for_cropping": [[0, size] for size in shape],
+        "shape_after_cropping_and_before_resampling": shape,
+    }
+    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 3, (3, *shape)).astype(np.float32))
+    configuration = plans.get_configuration("3d_fullres")
+    (tmp_path / "predictions").mkdir()
+    export_prediction_from_logits(
+        logits, properties, configuration, plans, DATASET_JSON, str(tmp_path / "predictions" / "lits_1"), save_probabilities=True
+    )
+    arguments = ("evaluate", "-d", 500, "-i", tmp_path / "predictions", "--probabilities", tmp_path / "predictions", "--json")
+    status, out, err = cli(*arguments)
+    assert status == 0, err
+    probability = torch.softmax(logits, 0)[1].numpy().transpose(1, 2, 0)  # (z, y, x)
+    truth = SimpleITK.GetArrayFromImage(reference)
+    assert json.loads(out)["calibration"]["liver"]["Brier"] == pytest.approx(np.mean((probability - truth) ** 2), rel=1e-4)
