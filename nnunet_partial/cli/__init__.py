@@ -20,6 +20,7 @@ COMMANDS = (
     "verify",
     "plan",
     "evaluate",
+    "compare",
     "export",
     "schema",
     "demo",
@@ -36,6 +37,7 @@ the journey:
   nnUNetv2_train 500 3d_fullres 0 -tr nnUNetTrainerMarginalExclusion
   nnUNetv2_predict -d 500 -i IN -o OUT -c 3d_fullres -f 0 -tr nnUNetTrainerMarginalExclusion
   nnunet_partial evaluate -d 500 -i OUT       Dice over what each case's annotators looked for
+  nnunet_partial compare RUN_A RUN_B          are the differences more than chance?
 """
 
 

@@ -5,21 +5,24 @@ import numpy as np
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
 
 ClassKey = int | tuple[int, ...]
-METRIC_NAMES = ("Dice", "IoU", "FP", "TP", "FN", "TN", "n_pred", "n_ref")
+HOST_METRIC_NAMES = ("Dice", "IoU", "FP", "TP", "FN", "TN", "n_pred", "n_ref")  # nnU-Net's, in its order
+METRIC_NAMES = (*HOST_METRIC_NAMES, "Precision", "Recall")
 UNANNOTATED = dict.fromkeys(METRIC_NAMES, float("nan"))
+_CHUNK = 2**20  # voxels counted at a time: the pair codes take 8 bytes each, and small ones stay in the cache
 
 
 def evaluate_case(
     reference: np.ndarray, prediction: np.ndarray, protocol: AnnotationProtocol, space: LabelSpace
 ) -> dict[ClassKey, dict[str, float]]:
-    """Dice, IoU and voxel counts of every class that was looked for; NaN throughout for a class nobody looked for.
+    """Dice, IoU, precision, recall and voxel counts of every class that was looked for; NaN for one nobody looked for.
 
     A class that stands under an id of its own is judged under its label id. Classes that share an id ("kidney" without a
     side) cannot be told apart by the reference, so they are judged together, as nnU-Net judges a region: prediction of any
     of them against reference voxels that can only be one of them, under the key (4, 5); their own keys hold NaN.
     Predictions of unannotated classes are errors only where the reference shows an annotated one.
     Voxels with the ignore label are left out. A class that neither shows has Dice and IoU NaN and counts of 0 (nnU-Net's
-    policy: an empty pair says nothing about the overlap); one that only one of them shows has 0.
+    policy: an empty pair says nothing about the overlap); one that only one of them shows has 0. Precision is NaN where
+    nothing is predicted, Recall where the reference shows nothing.
 
     Args:
         reference: Label map whose ids the protocol explains.
@@ -57,10 +60,14 @@ def _pair_counts(reference: np.ndarray, prediction: np.ndarray, num_label_ids: i
     for name, labels, limit in (("reference", reference, num_label_ids), ("prediction", prediction, num_classes)):
         if labels.size and not 0 <= labels.min() <= labels.max() < limit:
             raise ValueError(f"{name} holds label ids {labels.min()}..{labels.max()}, known are 0..{limit - 1}")
-    pairs = reference.astype(np.intp)  # what bincount counts in: no further copy
-    pairs *= num_classes
-    np.add(pairs, prediction, out=pairs, casting="unsafe")
-    return np.bincount(pairs.ravel(), minlength=num_label_ids * num_classes).reshape(num_label_ids, num_classes)
+    counts = np.zeros(num_label_ids * num_classes, dtype=np.intp)
+    flat = np.ravel(reference), np.ravel(prediction)
+    for start in range(0, reference.size, _CHUNK):
+        pairs = flat[0][start : start + _CHUNK].astype(np.intp)  # what bincount counts in: no further copy
+        pairs *= num_classes
+        np.add(pairs, flat[1][start : start + _CHUNK], out=pairs, casting="unsafe")
+        counts += np.bincount(pairs, minlength=len(counts))
+    return counts.reshape(num_label_ids, num_classes)
 
 
 def _overlap(counts: np.ndarray, *, positive: np.ndarray, members: np.ndarray) -> dict[str, float]:
@@ -78,4 +85,6 @@ def _overlap(counts: np.ndarray, *, positive: np.ndarray, members: np.ndarray) -
         "TN": int(counts.sum()) - union,
         "n_pred": n_pred,
         "n_ref": n_ref,
+        "Precision": tp / n_pred if n_pred else float("nan"),
+        "Recall": tp / n_ref if n_ref else float("nan"),
     }

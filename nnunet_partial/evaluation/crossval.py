@@ -9,11 +9,18 @@ from typing import Any
 
 from nnunet_partial.evaluation.folder import evaluate_folder
 from nnunet_partial.evaluation.summary import write_summary
+from nnunet_partial.evaluation.tolerance import Tolerances
 from nnunet_partial.labels import Annotation
 
 
 def merge_crossval(
-    model_folder: Path, reference_dir: Path, folds: Sequence[int], *, num_processes: int = 1, progress: bool = False
+    model_folder: Path,
+    reference_dir: Path,
+    folds: Sequence[int],
+    *,
+    num_processes: int = 1,
+    progress: bool = False,
+    tolerances: Tolerances | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Gather the validation predictions of all folds into crossval_results_folds_0_1_... and judge them.
 
@@ -26,6 +33,7 @@ def merge_crossval(
         folds: The folds to gather.
         num_processes: Cases judged at a time.
         progress: Show a progress bar.
+        tolerances: For surface metrics; None leaves these out.
 
     Returns:
         The folder and its summary.
@@ -48,7 +56,9 @@ def merge_crossval(
         for file in [model_folder / "dataset.json", model_folder / "plans.json", *predictions]:
             shutil.copy(file, staging / file.name)
         annotation = Annotation.from_dataset_json(dataset_json)
-        summary = evaluate_folder(reference_dir, staging, annotation, dataset_json["file_ending"], num_processes, progress)
+        summary = evaluate_folder(
+            reference_dir, staging, annotation, dataset_json["file_ending"], num_processes, progress, tolerances=tolerances
+        )
         for case in summary["metric_per_case"]:
             case["prediction_file"] = str(merged / Path(case["prediction_file"]).name)
         write_summary(summary, staging / "summary.json")

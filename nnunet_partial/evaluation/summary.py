@@ -1,23 +1,19 @@
 """A summary as file, table and rows."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nnunet_partial.evaluation.case import ClassKey
-from nnunet_partial.labels import LabelSpace, write_json
+from nnunet_partial.evaluation.folder import class_name
+from nnunet_partial.labels import LabelSpace, replacing, write_json
 
 
 def write_summary(summary: dict[str, Any], path: Path | str) -> None:
     """Write a summary so that nnU-Net's `load_summary_json` reads it, NaN and unions included."""
     write_json(_text_keys(summary), Path(path))
-
-
-def class_name(key: ClassKey, space: LabelSpace) -> str:
-    """The name of a class, or of the classes of a union joined by '+'."""
-    return "+".join(space.classes[number - 1] for number in (key if isinstance(key, tuple) else (key,)))
 
 
 def dice_table(summary: dict[str, Any], space: LabelSpace) -> str:
@@ -45,11 +41,12 @@ def dice_table(summary: dict[str, Any], space: LabelSpace) -> str:
 
 
 def metric_rows(summary: dict[str, Any], space: LabelSpace) -> pd.DataFrame:
-    """One row per case and class: identifier, source, class, whether it was looked for, and every metric."""
+    """One row per case and class: identifier, source, protocol, class, whether it was looked for, and every metric."""
     return pd.DataFrame(
         {
             "identifier": case["identifier"],
             "source": case["source"],
+            "protocol": case["protocol"],
             "class": class_name(key, space),
             "annotated": not np.isnan(metrics["TP"]),
             **metrics,
@@ -57,6 +54,27 @@ def metric_rows(summary: dict[str, Any], space: LabelSpace) -> pd.DataFrame:
         for case in summary["metric_per_case"]
         for key, metrics in case["metrics"].items()
     )
+
+
+def write_csv(summary: dict[str, Any], space: LabelSpace, path: Path | str) -> None:
+    """Write the rows, under lines that begin with '#' and say what each metric means (pandas: `comment='#'`)."""
+    with replacing(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        for name, definition in summary["definitions"].items():
+            stream.write(f"# {name}: {definition}\n")
+        metric_rows(summary, space).to_csv(stream, index=False, lineterminator="\n")
+
+
+def write_parquet(summary: dict[str, Any], space: LabelSpace, path: Path | str) -> None:
+    """Write the rows as Parquet; what each metric means stands in the schema's metadata under `definitions` (JSON)."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pandas(metric_rows(summary, space), preserve_index=False)
+    definitions = json.dumps(summary["definitions"], ensure_ascii=False)
+    with replacing(Path(path)) as temporary:
+        pyarrow.parquet.write_table(
+            table.replace_schema_metadata({**(table.schema.metadata or {}), "definitions": definitions}), temporary
+        )
 
 
 def _cell(numbers: dict[str, float] | None) -> str:

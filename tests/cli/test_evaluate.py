@@ -23,7 +23,7 @@ def test_folder(cli, dataset, tmp_path):
     assert f"4 cases judged; summary: {tmp_path / 'predictions' / 'summary.json'}" in out
     summary = json.loads((tmp_path / "predictions" / "summary.json").read_text())
     assert summary["foreground_mean"]["Dice"] == pytest.approx(OUR_DICE)
-    rows = pd.read_csv(tmp_path / "dice.csv")
+    rows = pd.read_csv(tmp_path / "dice.csv", comment="#")
     assert rows.query("annotated").set_index("identifier").Dice.round(4).to_dict() == {
         "lits_1": 0.8, "lits_2": 1, "msd_1": 1, "msd_2": 0.6667
     }  # fmt: skip

@@ -32,7 +32,8 @@ def test_hand_counted_voxels():
     protocol = AnnotationProtocol(labels={1: ("liver",)})
     metrics = evaluate_case(np.array([1, 1, 1, 0, 0, 0]), np.array([1, 1, 0, 1, 2, 0]), protocol, SPACE)
     assert metrics[1] == {
-        "Dice": pytest.approx(4 / 6), "IoU": 2 / 4, "TP": 2, "FP": 1, "FN": 1, "TN": 2, "n_pred": 3, "n_ref": 3
+        "Dice": pytest.approx(4 / 6), "IoU": 2 / 4, "TP": 2, "FP": 1, "FN": 1, "TN": 2, "n_pred": 3, "n_ref": 3,
+        "Precision": 2 / 3, "Recall": 2 / 3,
     }  # fmt: skip
 
 
@@ -62,7 +63,9 @@ def test_empty_policy_is_nnunets():
     assert metrics[2]["Dice"] == 0  # only the reference shows it
     assert math.isnan(metrics[3]["Dice"])
     assert math.isnan(metrics[3]["IoU"])
-    assert {name: metrics[3][name] for name in METRIC_NAMES[2:]} == {"FP": 0, "TP": 0, "FN": 0, "TN": 4, "n_pred": 0, "n_ref": 0}
+    assert (metrics[2]["Recall"], metrics[3]["n_pred"]) == (0, 0)
+    assert all(math.isnan(value) for value in (metrics[2]["Precision"], metrics[3]["Precision"], metrics[3]["Recall"]))
+    assert {name: metrics[3][name] for name in METRIC_NAMES[2:8]} == {"FP": 0, "TP": 0, "FN": 0, "TN": 4, "n_pred": 0, "n_ref": 0}
 
 
 def test_a_union_is_judged_as_a_union_and_its_classes_are_not():
