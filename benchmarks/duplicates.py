@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from nnunet_partial.dataset_conversion.scan_hash import FLIPS, ScanHash, coarse_scan, stack_hashes
-from nnunet_partial.dataset_conversion.scan_match import MAX_HAMMING, correlation, hamming_distances
-from nnunet_partial.dataset_conversion.volume import Volume, read_labels, read_nifti, to_ras
+from nnunet_partial.dataset_conversion.duplicates.scan_hash import FLIPS, ScanHash, coarse_scan, stack_hashes
+from nnunet_partial.dataset_conversion.duplicates.scan_match import MAX_HAMMING, correlation, hamming_distances
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_labels, read_nifti, to_ras
 
 # HU taken from organs that contrast agent reaches in the portal venous phase, by BTCV label id: about what a native scan shows
 WASHOUT_HU = {1: 65, 2: 140, 3: 140, 6: 50, 7: 20, 8: 110, 9: 90, 10: 100, 11: 45}

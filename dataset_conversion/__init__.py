@@ -1,10 +1,12 @@
 """Public, partly labelled datasets in; one nnU-Net dataset with a label manifest out.
 
-The stages, in order: `pool` (what is pooled, checked) → one module a source, or a `source_file` and `own_data` (which files
-belong together) → `label_plan` (source ids to our ids, and what that annotates) → `case` (one case: `volume`, `dicom`, `masks`,
-`pictures`, `dicom_seg`, `sides`, `anatomy`, written by `nifti`) →
-`work` (all cases, listed) → `convert` (runs them through `run_cases`, with a `journal` so that a killed run goes on;
-dataset.json and manifest last).
+The stages, in order: `pool` (what is pooled, checked) → `sources/`, one module a source, or `own_data/` (which files belong
+together) → `label_plan` (source ids to our ids, and what that annotates) → `case` (one case: read and written by `image_files/`,
+`sides`, `anatomy`) → `work` (all cases, listed) → `convert` (runs them through `run_cases`, with a `journal` so that a killed run
+goes on; dataset.json and manifest last).
+
+What is done with a converted dataset: `verify/` (is it sound?), `duplicates/` (is a scan in it twice?), `simulation/` (what if
+labels were missing?). `preset` has the pools of published experiments.
 """
 
 from nnunet_partial.dataset_conversion.convert import ConvertOptions, convert_pool

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nnunet_partial.dataset_conversion.volume import Volume
+from nnunet_partial.dataset_conversion.image_files.volume import Volume
 from nnunet_partial.labels import AnnotationProtocol
 
 _RIGHT_OF = (("liver", "spleen"), ("kidney_right", "kidney_left"), ("liver", "kidney_left"), ("kidney_right", "spleen"))

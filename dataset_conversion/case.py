@@ -12,12 +12,9 @@ import nibabel as nib
 import numpy as np
 
 from nnunet_partial.dataset_conversion.anatomy import anatomy_notes, flip_notes
-from nnunet_partial.dataset_conversion.dicom import read_series
-from nnunet_partial.dataset_conversion.label_plan import LabelPlan
-from nnunet_partial.dataset_conversion.listing import LabelGrid, SourceCase
-from nnunet_partial.dataset_conversion.nifti import image_header, label_header, linkable_header, write_nifti
-from nnunet_partial.dataset_conversion.sides import split_sides
-from nnunet_partial.dataset_conversion.volume import (
+from nnunet_partial.dataset_conversion.image_files.dicom import read_series
+from nnunet_partial.dataset_conversion.image_files.nifti import image_header, label_header, linkable_header, write_nifti
+from nnunet_partial.dataset_conversion.image_files.volume import (
     AXES,
     NIBABEL_ERRORS,
     Volume,
@@ -29,6 +26,9 @@ from nnunet_partial.dataset_conversion.volume import (
     to_ras,
     with_square_axes,
 )
+from nnunet_partial.dataset_conversion.label_plan import LabelPlan
+from nnunet_partial.dataset_conversion.listing import LabelGrid, SourceCase
+from nnunet_partial.dataset_conversion.sides import split_sides
 from nnunet_partial.labels import AnnotationProtocol, CaseRecord, count_labels, remap_labels, replacing
 
 FILE_ENDING = ".nii.gz"

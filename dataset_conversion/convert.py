@@ -8,11 +8,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunet_partial.dataset_conversion.case import ANNOTATORS_FOLDER, FILE_ENDING, CaseJob
+from nnunet_partial.dataset_conversion.duplicates.scan_groups import with_recorded_scans
 from nnunet_partial.dataset_conversion.journal import Journal
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.pool_config import PoolConfig
 from nnunet_partial.dataset_conversion.run_cases import run_cases
-from nnunet_partial.dataset_conversion.scan_groups import with_recorded_scans
 from nnunet_partial.dataset_conversion.work import Work, finished_records, plan_work, skipped_lines
 from nnunet_partial.labels import (
     ANNOTATION_KEY,

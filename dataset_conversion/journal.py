@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nnunet_partial.dataset_conversion.case import CaseJob
-from nnunet_partial.dataset_conversion.dicom import series_files
+from nnunet_partial.dataset_conversion.image_files.dicom import series_files
 from nnunet_partial.labels import CaseRecord, write_json
 
 JOURNAL_FOLDER = ".conversion"

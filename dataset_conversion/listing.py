@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset_conversion.volume import Volume, read_labels
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_labels
 from nnunet_partial.labels import LabelError
 
 

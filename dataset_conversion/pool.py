@@ -19,9 +19,9 @@ from nnunet_partial.dataset_conversion.label_plan import (
 )
 from nnunet_partial.dataset_conversion.listing import ConversionError, Source, SourceCase
 from nnunet_partial.dataset_conversion.overlaps import overlap_sentences
-from nnunet_partial.dataset_conversion.own_data import missing_faults, name_faults
+from nnunet_partial.dataset_conversion.own_data.own_source import missing_faults, name_faults
+from nnunet_partial.dataset_conversion.own_data.source_file import is_source_file
 from nnunet_partial.dataset_conversion.pool_config import PoolConfig, SourceConfig
-from nnunet_partial.dataset_conversion.source_file import is_source_file
 from nnunet_partial.dataset_conversion.sources import SOURCES, expanded, find_source
 from nnunet_partial.labels import DatasetRecord, LabelSpace
 from nnunet_partial.labels.annotation import validation_faults

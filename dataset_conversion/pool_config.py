@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from nnunet_partial.dataset_conversion.label_plan import SidePolicy, TumorPolicy
 from nnunet_partial.dataset_conversion.listing import Source
-from nnunet_partial.dataset_conversion.source_file import declared_name, is_source_file
+from nnunet_partial.dataset_conversion.own_data.source_file import declared_name, is_source_file
 from nnunet_partial.dataset_conversion.sources import expanded, find_source
 from nnunet_partial.labels import DatasetRecord
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from nnunet_partial.dataset_conversion.draw import seeded_order
 from nnunet_partial.dataset_conversion.listing import ConversionError
+from nnunet_partial.dataset_conversion.simulation.draw import seeded_order
 from nnunet_partial.labels import Annotation, replacing
 from nnunet_partial.labels.space import near_miss
 

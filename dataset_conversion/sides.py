@@ -7,7 +7,7 @@ import cc3d
 import numpy as np
 
 from nnunet_partial.dataset_conversion.anatomy import body_middle
-from nnunet_partial.dataset_conversion.volume import Volume, bounding_box
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, bounding_box
 
 _STRIDE = 4
 _MAIN_PART = 0.1  # of the largest component's volume: smaller ones are specks and follow their neighbour

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnunet_partial.dataset_conversion.anatomy import intensity_notes, match_notes, position_notes
 from nnunet_partial.dataset_conversion.case import UNREADABLE
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, has_identity_affine, read_labels, read_nifti, to_ras
 from nnunet_partial.dataset_conversion.verify.finding import Finding, fault, remark
 from nnunet_partial.dataset_conversion.verify.grid_check import (
     affine_findings,
@@ -17,7 +18,6 @@ from nnunet_partial.dataset_conversion.verify.grid_check import (
 )
 from nnunet_partial.dataset_conversion.verify.intensity_check import intensity_findings
 from nnunet_partial.dataset_conversion.verify.label_check import count_voxels, id_findings, organ_findings, record_findings
-from nnunet_partial.dataset_conversion.volume import Volume, has_identity_affine, read_labels, read_nifti, to_ras
 from nnunet_partial.labels import AnnotationProtocol, CaseRecord, LabelSpace
 
 

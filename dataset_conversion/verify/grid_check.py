@@ -6,8 +6,15 @@ import nibabel as nib
 import numpy as np
 import SimpleITK
 
+from nnunet_partial.dataset_conversion.image_files.volume import (
+    AXES,
+    Volume,
+    has_identity_affine,
+    itk_affine,
+    same_grid,
+    with_square_axes,
+)
 from nnunet_partial.dataset_conversion.verify.finding import Finding, fault, remark
-from nnunet_partial.dataset_conversion.volume import AXES, Volume, has_identity_affine, itk_affine, same_grid, with_square_axes
 
 _SPACING_MM = (0.1, 12.0)
 _IN_PLANE_RATIO = 1.05

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from nnunet_partial.dataset_conversion.image_files.volume import Volume
 from nnunet_partial.dataset_conversion.verify.finding import Finding, fault, remark
-from nnunet_partial.dataset_conversion.volume import Volume
 
 _CT_HU = (-2048, 32767)
 _AIR_HU = -500

@@ -6,9 +6,9 @@ from itertools import pairwise
 import cc3d
 import numpy as np
 
+from nnunet_partial.dataset_conversion.image_files.volume import bounding_box
 from nnunet_partial.dataset_conversion.verify.finding import Finding, fault, remark
 from nnunet_partial.dataset_conversion.verify.plausible import Plausible, plausible
-from nnunet_partial.dataset_conversion.volume import bounding_box
 from nnunet_partial.labels import AnnotationProtocol, CaseRecord, LabelSpace, count_labels
 
 _MAIN_PART = 0.1  # of the largest component; between this and a speck lie parts of an organ that thin sections tear off

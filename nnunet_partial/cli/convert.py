@@ -76,7 +76,7 @@ class _PrintExample(argparse.Action):
     """Prints the example of a source file and ends, as --version does."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from nnunet_partial.dataset_conversion.example_source_file import EXAMPLE
+        from nnunet_partial.dataset_conversion.own_data.example import EXAMPLE
 
         print(EXAMPLE, end="")
         parser.exit()
@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         load_pool,
         single_source_pool,
     )
-    from nnunet_partial.dataset_conversion.source_file import is_source_file
+    from nnunet_partial.dataset_conversion.own_data.source_file import is_source_file
 
     short_form = {"path": args.path, "-d": args.dataset_id, "--name": args.name, "--classes": args.classes}
     short_form.update({"--tumor": args.tumor, "--sides": args.sides})

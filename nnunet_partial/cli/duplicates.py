@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nnunet_partial.cli import help_formatter
 
 if TYPE_CHECKING:
-    from nnunet_partial.dataset_conversion.duplicates import Duplicate
+    from nnunet_partial.dataset_conversion.duplicates.find import Duplicate
     from nnunet_partial.labels import Annotation, DatasetRecord
 
 DESCRIPTION = """\
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.output) != bool(args.drop or args.merge) or len(args.output or ()) > 2:
         raise ValueError("--drop and --merge write a new dataset, and need its id (and name): -o ID [NAME]")
 
-    from nnunet_partial.dataset_conversion.duplicate_search import search_dataset
+    from nnunet_partial.dataset_conversion.duplicates.search import search_dataset
     from nnunet_partial.datasets import dataset_name
     from nnunet_partial.paths import nnunet_folder
 
@@ -119,7 +119,7 @@ def _report(args: argparse.Namespace, pairs: list["Duplicate"], groups: list[tup
 
 def _record(folder: Path, groups: list[tuple[str, ...]]) -> tuple[int, list[str]]:
     """Record the groups; a splits file that separates one is a fault."""
-    from nnunet_partial.dataset_conversion.scan_groups import DUPLICATES_NAME, record_groups
+    from nnunet_partial.dataset_conversion.duplicates.scan_groups import DUPLICATES_NAME, record_groups
     from nnunet_partial.paths import nnunet_folder
 
     annotation = record_groups(folder, groups)
@@ -148,7 +148,7 @@ def _separated(annotation: "Annotation", splits_file: Path, lines: list[str]) ->
 
 def _target(args: argparse.Namespace, folder: Path) -> "DatasetRecord":
     """Id and name of the new dataset, refused before the long work where they cannot be had."""
-    from nnunet_partial.dataset_conversion.deduplicate import refuse_taken_id
+    from nnunet_partial.dataset_conversion.duplicates.deduplicate import refuse_taken_id
     from nnunet_partial.labels import DatasetRecord
 
     number, name = (*args.output, folder.name.split("_", 1)[1])[:2]
@@ -172,7 +172,7 @@ def _write_new(
     """Write the dataset without duplicates beside the old one; what was done, in words."""
     if not groups:
         return [f"no scan occurs twice, so {target.folder_name} was not written"]
-    from nnunet_partial.dataset_conversion.deduplicate import drop_duplicates, merge_duplicates
+    from nnunet_partial.dataset_conversion.duplicates.deduplicate import drop_duplicates, merge_duplicates
 
     if args.drop:
         written, lines = drop_duplicates(folder, target, groups, args.drop)

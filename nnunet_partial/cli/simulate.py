@@ -93,10 +93,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, and say where the datasets lie."""
-    from nnunet_partial.dataset_conversion.annotated_dataset import read_annotated_dataset
-    from nnunet_partial.dataset_conversion.mix import read_mix
-    from nnunet_partial.dataset_conversion.simulate import describe_simulations, write_simulations
-    from nnunet_partial.dataset_conversion.simulation_plan import choose_test_cases, plan_like, plan_missing
+    from nnunet_partial.dataset_conversion.simulation.annotated_dataset import read_annotated_dataset
+    from nnunet_partial.dataset_conversion.simulation.mix import read_mix
+    from nnunet_partial.dataset_conversion.simulation.plan import choose_test_cases, plan_like, plan_missing
+    from nnunet_partial.dataset_conversion.simulation.simulate import describe_simulations, write_simulations
     from nnunet_partial.datasets import dataset_name
     from nnunet_partial.paths import nnunet_folder
 

@@ -147,7 +147,7 @@ class Demo:
 
     def make_sources(self, report: Report) -> None:
         """Five sources in their native layouts, the held-out cases, and the pool file."""
-        from nnunet_partial.dataset_conversion.volume import AXES
+        from nnunet_partial.dataset_conversion.image_files.volume import AXES
 
         for name in ("sources", "held_out"):
             shutil.rmtree(self.folder / name, ignore_errors=True)

@@ -121,7 +121,7 @@ def test_merged_into_a_new_dataset(cli, raw):
 
 
 def test_nothing_to_merge(cli, raw, monkeypatch):
-    monkeypatch.setattr("nnunet_partial.dataset_conversion.duplicate_search.find_duplicates", lambda *_, **__: [])
+    monkeypatch.setattr("nnunet_partial.dataset_conversion.duplicates.search.find_duplicates", lambda *_, **__: [])
     status, out, _ = cli("duplicates", "-d", 500, "-np", 1, "--merge", "-o", 501)
     assert status == 0
     assert "no scan occurs twice, so Dataset501_Abdomen was not written" in out
@@ -143,7 +143,7 @@ def test_nothing_to_merge(cli, raw, monkeypatch):
 def test_mistakes_end_in_a_sentence(cli, raw, arguments, message, monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    monkeypatch.setattr("nnunet_partial.dataset_conversion.duplicate_search.find_duplicates", lambda *_, **__: [])
+    monkeypatch.setattr("nnunet_partial.dataset_conversion.duplicates.search.find_duplicates", lambda *_, **__: [])
     status, _, err = cli("duplicates", "-d", 500, *arguments)
     assert status == 1
     assert message in err

@@ -6,7 +6,7 @@ from native_sources import abdomen, drawn, save, write_pool
 
 from nnunet_partial.dataset_conversion import ConvertOptions, convert_pool
 from nnunet_partial.dataset_conversion.label_plan import own_classes
-from nnunet_partial.dataset_conversion.own_data import own_source
+from nnunet_partial.dataset_conversion.own_data.own_source import own_source
 
 POOL = ["liver", "spleen", "kidney_left", "kidney_right"]
 LABEL_MAPS = """

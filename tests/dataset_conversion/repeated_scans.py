@@ -8,7 +8,7 @@ import numpy as np
 from native_sources import write_pool
 from scipy import ndimage
 
-from nnunet_partial.dataset_conversion.volume import read_labels, read_nifti, to_ras
+from nnunet_partial.dataset_conversion.image_files.volume import read_labels, read_nifti, to_ras
 
 CLASSES = ["liver", "spleen", "pancreas", "kidney_left", "kidney_right"]
 

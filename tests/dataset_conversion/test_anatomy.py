@@ -4,7 +4,7 @@ import numpy as np
 from native_sources import SPACING_MM, abdomen, drawn
 
 from nnunet_partial.dataset_conversion.anatomy import anatomy_notes
-from nnunet_partial.dataset_conversion.volume import Volume
+from nnunet_partial.dataset_conversion.image_files.volume import Volume
 from nnunet_partial.labels import AnnotationProtocol
 
 

@@ -8,8 +8,8 @@ import pytest
 from native_sources import SPACING_MM, abdomen, write_pool, write_series, write_tcia
 
 from nnunet_partial.dataset_conversion import ConvertOptions, convert_pool
-from nnunet_partial.dataset_conversion.dicom import read_series, slices_of
-from nnunet_partial.dataset_conversion.volume import to_ras
+from nnunet_partial.dataset_conversion.image_files.dicom import read_series, slices_of
+from nnunet_partial.dataset_conversion.image_files.volume import to_ras
 from nnunet_partial.labels import read_manifest
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_partial.dataset_conversion.draw import kept_cases, num_dropped, seeded_order
+from nnunet_partial.dataset_conversion.simulation.draw import kept_cases, num_dropped, seeded_order
 
 CASES = [f"case_{number:02d}" for number in range(12)]
 names = st.lists(st.sampled_from([f"case_{number:03d}" for number in range(60)]), min_size=1, unique=True)

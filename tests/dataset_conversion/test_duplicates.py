@@ -10,12 +10,12 @@ from native_sources import voxels
 from repeated_scans import write, write_repeated_scans
 
 from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool
-from nnunet_partial.dataset_conversion.deduplicate import drop_duplicates, merge_duplicates
-from nnunet_partial.dataset_conversion.duplicate_search import search_dataset
-from nnunet_partial.dataset_conversion.known_overlaps import known_overlap
-from nnunet_partial.dataset_conversion.merge_cases import merge_labels, plan_merge
-from nnunet_partial.dataset_conversion.scan_groups import group_pairs, record_groups, with_recorded_scans
-from nnunet_partial.dataset_conversion.scan_hash import hash_scan
+from nnunet_partial.dataset_conversion.duplicates.deduplicate import drop_duplicates, merge_duplicates
+from nnunet_partial.dataset_conversion.duplicates.known_overlaps import known_overlap
+from nnunet_partial.dataset_conversion.duplicates.merge_cases import merge_labels, plan_merge
+from nnunet_partial.dataset_conversion.duplicates.scan_groups import group_pairs, record_groups, with_recorded_scans
+from nnunet_partial.dataset_conversion.duplicates.scan_hash import hash_scan
+from nnunet_partial.dataset_conversion.duplicates.search import search_dataset
 from nnunet_partial.labels import Annotation, AnnotationProtocol, DatasetRecord, LabelError, LabelSpace, read_manifest
 
 GROUP = ("btcv_0001", "lits_1", "msd_spleen_1")
@@ -101,7 +101,7 @@ class TestSearch:
         shutil.rmtree(dataset / ".scan_hashes", ignore_errors=True)
         assert search_dataset(dataset, num_processes=1, progress=False) == converted[2]
         monkeypatch.setattr("nnunet_partial.dataset_conversion.scan_cache.hash_scan", None)
-        monkeypatch.setattr("nnunet_partial.dataset_conversion.duplicate_search.find_duplicates", lambda *_, **__: [])
+        monkeypatch.setattr("nnunet_partial.dataset_conversion.duplicates.search.find_duplicates", lambda *_, **__: [])
         search_dataset(dataset, progress=False)
         touched = dataset / "imagesTr/lits_1_0000.nii.gz"
         touched.write_bytes(touched.read_bytes())

@@ -9,9 +9,9 @@ import pytest
 from native_sources import abdomen, drawn, save, voxels, write_pool
 
 from nnunet_partial.dataset_conversion import SOURCES, ConversionError, ConvertOptions, convert_pool
-from nnunet_partial.dataset_conversion.kits import SOURCE_LABELS
-from nnunet_partial.dataset_conversion.kits19 import SOURCE_LABELS as KITS19
 from nnunet_partial.dataset_conversion.label_plan import own_classes, plan_labels
+from nnunet_partial.dataset_conversion.sources.kits import SOURCE_LABELS
+from nnunet_partial.dataset_conversion.sources.kits19 import SOURCE_LABELS as KITS19
 from nnunet_partial.labels import LabelManifest, LabelSpace, read_manifest
 
 SIDED = ("kidney_left", "kidney_right", "kidney_tumor", "kidney_cyst")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from nnunet_partial.dataset_conversion.btcv import SOURCE_LABELS as BTCV
-from nnunet_partial.dataset_conversion.kits19 import SOURCE_LABELS as KITS19
 from nnunet_partial.dataset_conversion.label_plan import own_classes, plan_labels
 from nnunet_partial.dataset_conversion.listing import SourceLabel
-from nnunet_partial.dataset_conversion.lits import SOURCE_LABELS as LITS
+from nnunet_partial.dataset_conversion.sources.btcv import SOURCE_LABELS as BTCV
+from nnunet_partial.dataset_conversion.sources.kits19 import SOURCE_LABELS as KITS19
+from nnunet_partial.dataset_conversion.sources.lits import SOURCE_LABELS as LITS
 from nnunet_partial.labels import LabelSpace
 
 SIDED = LabelSpace(classes=("liver", "kidney_left", "kidney_right"))

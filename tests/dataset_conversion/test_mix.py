@@ -9,10 +9,10 @@ import yaml
 from native_sources import CLASSES, voxels, write_btcv, write_pool
 
 from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool
-from nnunet_partial.dataset_conversion.annotated_dataset import AnnotatedDataset, read_annotated_dataset
-from nnunet_partial.dataset_conversion.mix import deal, read_mix
-from nnunet_partial.dataset_conversion.simulate import write_simulations
-from nnunet_partial.dataset_conversion.simulation_plan import plan_like, plan_missing
+from nnunet_partial.dataset_conversion.simulation.annotated_dataset import AnnotatedDataset, read_annotated_dataset
+from nnunet_partial.dataset_conversion.simulation.mix import deal, read_mix
+from nnunet_partial.dataset_conversion.simulation.plan import plan_like, plan_missing
+from nnunet_partial.dataset_conversion.simulation.simulate import write_simulations
 from nnunet_partial.labels import DatasetRecord, LabelSpace, read_manifest
 
 SPACE = LabelSpace(classes=CLASSES)

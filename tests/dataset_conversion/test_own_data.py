@@ -12,10 +12,10 @@ from native_sources import SHAPE, abdomen, drawn, save, voxels, write_lits, writ
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset_conversion import ConvertOptions, convert_pool, describe_pool
-from nnunet_partial.dataset_conversion.example_source_file import EXAMPLE
 from nnunet_partial.dataset_conversion.journal import reader_name
-from nnunet_partial.dataset_conversion.own_data import own_source
-from nnunet_partial.dataset_conversion.totalsegmentator import SOURCE_LABELS
+from nnunet_partial.dataset_conversion.own_data.example import EXAMPLE
+from nnunet_partial.dataset_conversion.own_data.own_source import own_source
+from nnunet_partial.dataset_conversion.sources.totalsegmentator import SOURCE_LABELS
 from nnunet_partial.labels import read_manifest
 
 

@@ -11,7 +11,7 @@ from native_sources import CLASSES, voxels, write_pool
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from nnunet_partial.dataset_conversion import ConvertOptions, convert_pool
-from nnunet_partial.dataset_conversion.btcv import ORGANS
+from nnunet_partial.dataset_conversion.sources.btcv import ORGANS
 from nnunet_partial.labels import LabelManifest, read_manifest
 
 NUM_CASES = 2

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from nnunet_partial.dataset_conversion.image_files.volume import Volume
 from nnunet_partial.dataset_conversion.sides import split_sides
-from nnunet_partial.dataset_conversion.volume import Volume
 
 SHAPE = (60, 40, 20)
 RIGHT_IDS = {1: 3, 2: 4}

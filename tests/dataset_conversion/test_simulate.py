@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from native_sources import BTCV_IDS, CLASSES, abdomen, contents, drawn, save, voxels, write_btcv, write_lits, write_pool
 
-from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool, simulate
-from nnunet_partial.dataset_conversion.annotated_dataset import read_annotated_dataset
-from nnunet_partial.dataset_conversion.simulate import describe_simulations, write_simulations
-from nnunet_partial.dataset_conversion.simulation_plan import choose_test_cases, plan_missing, protocol_name
+from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool
+from nnunet_partial.dataset_conversion.simulation import simulate
+from nnunet_partial.dataset_conversion.simulation.annotated_dataset import read_annotated_dataset
+from nnunet_partial.dataset_conversion.simulation.plan import choose_test_cases, plan_missing, protocol_name
+from nnunet_partial.dataset_conversion.simulation.simulate import describe_simulations, write_simulations
 from nnunet_partial.labels import Annotation, AnnotationProtocol, DatasetRecord, LabelSpace, read_manifest
 
 NUM_CASES = 10

@@ -8,10 +8,10 @@ from hospital import LABEL_MAPS, MASKS, POOL, convert, write_hospital
 from native_sources import drawn, voxels, write_lits, write_pool
 
 from nnunet_partial.dataset_conversion import ConversionError, load_pool
-from nnunet_partial.dataset_conversion.example_source_file import EXAMPLE
 from nnunet_partial.dataset_conversion.label_plan import plan_labels
 from nnunet_partial.dataset_conversion.listing import SourceLabel
-from nnunet_partial.dataset_conversion.own_data import name_faults, own_source
+from nnunet_partial.dataset_conversion.own_data.example import EXAMPLE
+from nnunet_partial.dataset_conversion.own_data.own_source import name_faults, own_source
 from nnunet_partial.labels import LabelSpace
 
 

@@ -9,7 +9,7 @@ import pytest
 from native_sources import ORGANS, SHAPE, abdomen, save, voxels, write_pool
 
 from nnunet_partial.dataset_conversion import SOURCES, ConversionError, ConvertOptions, convert_pool
-from nnunet_partial.dataset_conversion.totalsegmentator import CLASSES, SOURCE_LABELS, read_masks
+from nnunet_partial.dataset_conversion.sources.totalsegmentator import CLASSES, SOURCE_LABELS, read_masks
 from nnunet_partial.labels import read_manifest
 
 POOL = ["liver", "spleen", "kidney_left", "kidney_right", "gallbladder"]

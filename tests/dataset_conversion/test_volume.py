@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from native_sources import save
 
-from nnunet_partial.dataset_conversion.nifti import image_header, linkable_header, write_nifti
-from nnunet_partial.dataset_conversion.volume import (
+from nnunet_partial.dataset_conversion.image_files.nifti import image_header, linkable_header, write_nifti
+from nnunet_partial.dataset_conversion.image_files.volume import (
     Volume,
     bounding_box,
     itk_affine,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_partial.dataset_conversion.btcv import ORGANS
+from nnunet_partial.dataset_conversion.sources.btcv import ORGANS
 from nnunet_partial.labels import LabelSpace
 from nnunet_partial.labels import vocabulary as words
 from nnunet_partial.labels.space import near_miss

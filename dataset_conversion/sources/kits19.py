@@ -11,8 +11,8 @@ appended, which the check of shapes finds. KiTS21, KiTS23 and AbdomenCT-1K hold 
 
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.kits import AXES, list_case_folders
 from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceLabel
+from nnunet_partial.dataset_conversion.sources.kits import AXES, list_case_folders
 
 SOURCE_LABELS = {1: SourceLabel(("kidney",)), 2: SourceLabel(("kidney",), inside="kidney_tumor")}
 

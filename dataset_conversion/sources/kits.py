@@ -14,9 +14,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from nnunet_partial.dataset_conversion.image_files.masks import paint_masks
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_labels
 from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceCase, SourceLabel, by_number, pair
-from nnunet_partial.dataset_conversion.masks import paint_masks
-from nnunet_partial.dataset_conversion.volume import Volume, read_labels
 
 AXES = "IPL"
 SOURCE_LABELS = {

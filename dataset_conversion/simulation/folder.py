@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset_conversion.annotated_dataset import AnnotatedDataset
 from nnunet_partial.dataset_conversion.listing import ConversionError
-from nnunet_partial.dataset_conversion.simulation_plan import SimulationPlan
+from nnunet_partial.dataset_conversion.simulation.annotated_dataset import AnnotatedDataset
+from nnunet_partial.dataset_conversion.simulation.plan import SimulationPlan
 from nnunet_partial.labels import MANIFEST_NAME, write_json
 
 JOURNAL_FOLDER = ".simulation"

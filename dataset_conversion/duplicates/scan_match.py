@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft, ndimage
 
-from nnunet_partial.dataset_conversion.scan_hash import ScanHash
+from nnunet_partial.dataset_conversion.duplicates.scan_hash import ScanHash
 
 MAX_HAMMING = 24
 """Of 192 bits; docs/duplicates.md says what was measured."""

@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_partial.dataset_conversion.known_overlaps import known_overlap
-from nnunet_partial.dataset_conversion.scan_cache import ScanFile
-from nnunet_partial.dataset_conversion.scan_hash import FLIPS, ScanHash
-from nnunet_partial.dataset_conversion.scan_match import (
+from nnunet_partial.dataset_conversion.duplicates.known_overlaps import known_overlap
+from nnunet_partial.dataset_conversion.duplicates.scan_cache import ScanFile
+from nnunet_partial.dataset_conversion.duplicates.scan_hash import FLIPS, ScanHash
+from nnunet_partial.dataset_conversion.duplicates.scan_match import (
     MAX_HAMMING,
     MIN_CORRELATION,
     correlation,

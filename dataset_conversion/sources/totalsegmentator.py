@@ -13,9 +13,9 @@ Labels were drawn by models and corrected by hand.
 
 from pathlib import Path
 
+from nnunet_partial.dataset_conversion.image_files.masks import MaskPainter
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_nifti
 from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceCase, SourceLabel, by_number, visible_files
-from nnunet_partial.dataset_conversion.masks import MaskPainter
-from nnunet_partial.dataset_conversion.volume import Volume, read_nifti
 
 OUR_NAMES = {"portal_vein_and_splenic_vein": "portal_and_splenic_vein", "urinary_bladder": "bladder"}
 CLASSES = (

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_partial.dataset_conversion.annotated_dataset import AnnotatedDataset
-from nnunet_partial.dataset_conversion.draw import kept_cases, seeded_order
 from nnunet_partial.dataset_conversion.listing import ConversionError
-from nnunet_partial.dataset_conversion.mix import MixSource, deal
+from nnunet_partial.dataset_conversion.simulation.annotated_dataset import AnnotatedDataset
+from nnunet_partial.dataset_conversion.simulation.draw import kept_cases, seeded_order
+from nnunet_partial.dataset_conversion.simulation.mix import MixSource, deal
 from nnunet_partial.labels import AnnotationProtocol, DatasetRecord, LabelSpace, SourceRecord
 from nnunet_partial.labels.space import near_miss
 

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from nnunet_partial.dataset_conversion.case import UNREADABLE
+from nnunet_partial.dataset_conversion.image_files.volume import read_labels
 from nnunet_partial.dataset_conversion.listing import ConversionError
-from nnunet_partial.dataset_conversion.volume import read_labels
 from nnunet_partial.labels import (
     MANIFEST_NAME,
     AnnotationProtocol,

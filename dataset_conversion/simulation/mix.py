@@ -6,8 +6,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nnunet_partial.dataset_conversion.draw import seeded_order
 from nnunet_partial.dataset_conversion.listing import ConversionError
+from nnunet_partial.dataset_conversion.simulation.draw import seeded_order
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
 from nnunet_partial.labels.annotation import validation_faults
 

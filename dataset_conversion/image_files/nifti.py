@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK
 
-from nnunet_partial.dataset_conversion.volume import AXES, Volume, itk_affine
+from nnunet_partial.dataset_conversion.image_files.volume import AXES, Volume, itk_affine
 from nnunet_partial.labels import replacing
 
 _COMPRESSION_LEVEL = 1  # level 6 takes twice the time for a few per cent

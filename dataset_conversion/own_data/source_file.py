@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from nnunet_partial.dataset_conversion.case_pattern import CasePattern
 from nnunet_partial.dataset_conversion.listing import ConversionError, SourceLabel
+from nnunet_partial.dataset_conversion.own_data.case_pattern import CasePattern
 from nnunet_partial.labels import LabelSpace
 from nnunet_partial.labels.annotation import validation_faults
 from nnunet_partial.labels.space import near_miss

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_partial.dataset_conversion.masks import MaskPainter
-from nnunet_partial.dataset_conversion.volume import LPS_TO_RAS, Volume
+from nnunet_partial.dataset_conversion.image_files.masks import MaskPainter
+from nnunet_partial.dataset_conversion.image_files.volume import LPS_TO_RAS, Volume
 
 _TOLERANCE = 1e-3
 _MAX_SPACING_GAP_MM = 0.05

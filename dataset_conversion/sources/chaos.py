@@ -14,8 +14,8 @@ of the labelled voxels are soft tissue that way, 88 % in the order of positions)
 from collections.abc import Callable
 from pathlib import Path
 
+from nnunet_partial.dataset_conversion.image_files.pictures import SlicePictures
 from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceCase, SourceLabel, by_number, visible_files
-from nnunet_partial.dataset_conversion.pictures import SlicePictures
 
 CT_LABELS = {1: SourceLabel(("liver",))}
 CT_GREYS = ((255, 255, 1),)

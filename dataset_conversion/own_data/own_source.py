@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.case_pattern import CasePattern
-from nnunet_partial.dataset_conversion.dicom_seg import SegmentReader, missing_extra
+from nnunet_partial.dataset_conversion.image_files.dicom_seg import SegmentReader, missing_extra
+from nnunet_partial.dataset_conversion.image_files.masks import MaskPainter
+from nnunet_partial.dataset_conversion.image_files.volume import VOLUME_ENDINGS, Volume, read_labels
 from nnunet_partial.dataset_conversion.listing import (
     LabelGrid,
     Listing,
@@ -18,9 +19,8 @@ from nnunet_partial.dataset_conversion.listing import (
     natural_key,
     read_one_label_file,
 )
-from nnunet_partial.dataset_conversion.masks import MaskPainter
-from nnunet_partial.dataset_conversion.source_file import SourceFile, declared_name, load_source_file
-from nnunet_partial.dataset_conversion.volume import VOLUME_ENDINGS, Volume, read_labels
+from nnunet_partial.dataset_conversion.own_data.case_pattern import CasePattern
+from nnunet_partial.dataset_conversion.own_data.source_file import SourceFile, declared_name, load_source_file
 from nnunet_partial.labels import LabelSpace
 
 _SHOWN = 5

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.duplicates import Duplicate, find_duplicates
+from nnunet_partial.dataset_conversion.duplicates.find import Duplicate, find_duplicates
+from nnunet_partial.dataset_conversion.duplicates.scan_cache import CACHE_FOLDER, ScanFile, hash_scans
+from nnunet_partial.dataset_conversion.duplicates.scan_groups import group_pairs
+from nnunet_partial.dataset_conversion.duplicates.scan_match import is_large_enough
 from nnunet_partial.dataset_conversion.listing import ConversionError, visible_files
-from nnunet_partial.dataset_conversion.scan_cache import CACHE_FOLDER, ScanFile, hash_scans
-from nnunet_partial.dataset_conversion.scan_groups import group_pairs
-from nnunet_partial.dataset_conversion.scan_match import is_large_enough
 from nnunet_partial.labels import MANIFEST_NAME, Annotation, read_manifest
 
 _ENDINGS = (".nii.gz", ".nii")

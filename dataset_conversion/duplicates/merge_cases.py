@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_partial.dataset_conversion.volume import Volume, same_grid
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, same_grid
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
 
 

@@ -1,7 +1,7 @@
 """Datasets with missing labels out of annotated ones, for experiments whose truth is known.
 
-The stages, in order: `annotated_dataset` (what is there, checked) → `draw` and `mix` (who keeps what) → `simulation_plan` (the
-new dataset, in names) → `simulation_folder` (where it goes, and what of it is finished) → here: links, label maps, manifest.
+The stages, in order: `annotated_dataset` (what is there, checked) → `draw` and `mix` (who keeps what) → `plan` (the
+new dataset, in names) → `folder` (where it goes, and what of it is finished) → here: links, label maps, manifest.
 Images and references are links to the source's files; a dropped organ's voxels become 0, and its class is unannotated there.
 """
 
@@ -16,19 +16,19 @@ import nibabel as nib
 from tqdm import tqdm
 
 from nnunet_partial import __version__
-from nnunet_partial.dataset_conversion.annotated_dataset import AnnotatedDataset
 from nnunet_partial.dataset_conversion.case import UNREADABLE, link_file
+from nnunet_partial.dataset_conversion.image_files.nifti import label_header, write_nifti
+from nnunet_partial.dataset_conversion.image_files.volume import read_labels
 from nnunet_partial.dataset_conversion.listing import ConversionError
-from nnunet_partial.dataset_conversion.nifti import label_header, write_nifti
-from nnunet_partial.dataset_conversion.simulation_folder import (
+from nnunet_partial.dataset_conversion.simulation.annotated_dataset import AnnotatedDataset
+from nnunet_partial.dataset_conversion.simulation.folder import (
     FINAL_FILES,
     SIMULATION_NAME,
     SIMULATION_VERSION,
     SimulationFolder,
     write_guard,
 )
-from nnunet_partial.dataset_conversion.simulation_plan import SimulatedCase, SimulationPlan
-from nnunet_partial.dataset_conversion.volume import read_labels
+from nnunet_partial.dataset_conversion.simulation.plan import SimulatedCase, SimulationPlan
 from nnunet_partial.labels import (
     ANNOTATION_KEY,
     MANIFEST_NAME,

@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion import (
+from nnunet_partial.dataset_conversion.listing import ConversionError, Source
+from nnunet_partial.dataset_conversion.own_data.own_source import own_source
+from nnunet_partial.dataset_conversion.own_data.source_file import is_source_file
+from nnunet_partial.dataset_conversion.sources import (
     abdomenatlas,
     abdomenct1k,
     amos22,
@@ -19,9 +22,6 @@ from nnunet_partial.dataset_conversion import (
     totalsegmentator,
     word,
 )
-from nnunet_partial.dataset_conversion.listing import ConversionError, Source
-from nnunet_partial.dataset_conversion.own_data import own_source
-from nnunet_partial.dataset_conversion.source_file import is_source_file
 from nnunet_partial.labels.space import near_miss
 
 _ALL = (

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset_conversion.image_files.volume import VOLUME_ENDINGS
 from nnunet_partial.dataset_conversion.listing import (
     ConversionError,
     Listing,
@@ -25,7 +26,6 @@ from nnunet_partial.dataset_conversion.listing import (
     pair,
     visible_files,
 )
-from nnunet_partial.dataset_conversion.volume import VOLUME_ENDINGS
 from nnunet_partial.labels import ANNOTATION_KEY, Annotation, LabelError
 from nnunet_partial.labels.vocabulary import canonical
 

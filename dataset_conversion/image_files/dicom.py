@@ -9,7 +9,7 @@ import pydicom
 import SimpleITK
 from pydicom.errors import InvalidDicomError
 
-from nnunet_partial.dataset_conversion.volume import LPS_TO_RAS, Volume, from_itk
+from nnunet_partial.dataset_conversion.image_files.volume import LPS_TO_RAS, Volume, from_itk
 
 MODALITIES = ("CT", "MR")
 _TAGS = [

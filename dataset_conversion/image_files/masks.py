@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_partial.dataset_conversion.volume import Volume, bounding_box, read_nifti, same_grid
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, bounding_box, read_nifti, same_grid
 
 _SHOWN = 5
 

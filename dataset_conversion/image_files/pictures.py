@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
-from nnunet_partial.dataset_conversion.dicom import slices_of
+from nnunet_partial.dataset_conversion.image_files.dicom import slices_of
+from nnunet_partial.dataset_conversion.image_files.volume import Volume
 from nnunet_partial.dataset_conversion.listing import natural_key
-from nnunet_partial.dataset_conversion.volume import Volume
 
 _UNKNOWN = 255
 

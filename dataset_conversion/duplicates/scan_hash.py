@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from nnunet_partial.dataset_conversion.volume import Volume, read_nifti, to_ras
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_nifti, to_ras
 
 HASH_VERSION = 1  # raise it when the same scan gets other hashes: cached ones are then made again
 GRID_MM = 6.0

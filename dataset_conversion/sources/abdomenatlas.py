@@ -11,9 +11,9 @@ LiTS, KiTS, BTCV, Pancreas-CT, CHAOS, CT-ORG, WORD, AMOS22, AbdomenCT-1K, FLARE'
 
 from pathlib import Path
 
+from nnunet_partial.dataset_conversion.image_files.masks import paint_masks
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_labels
 from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceCase, SourceLabel, by_number
-from nnunet_partial.dataset_conversion.masks import paint_masks
-from nnunet_partial.dataset_conversion.volume import Volume, read_labels
 
 ORGANS = (
     "aorta",

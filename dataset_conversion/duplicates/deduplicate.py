@@ -9,11 +9,11 @@ from typing import Literal
 import nibabel as nib
 
 from nnunet_partial.dataset_conversion.case import FILE_ENDING
+from nnunet_partial.dataset_conversion.duplicates.merge_cases import merge_fault, merge_labels, plan_merge
+from nnunet_partial.dataset_conversion.duplicates.scan_groups import record_groups
+from nnunet_partial.dataset_conversion.image_files.nifti import label_header, write_nifti
+from nnunet_partial.dataset_conversion.image_files.volume import read_labels, to_ras
 from nnunet_partial.dataset_conversion.listing import ConversionError
-from nnunet_partial.dataset_conversion.merge_cases import merge_fault, merge_labels, plan_merge
-from nnunet_partial.dataset_conversion.nifti import label_header, write_nifti
-from nnunet_partial.dataset_conversion.scan_groups import record_groups
-from nnunet_partial.dataset_conversion.volume import read_labels, to_ras
 from nnunet_partial.labels import (
     ANNOTATION_KEY,
     MANIFEST_NAME,

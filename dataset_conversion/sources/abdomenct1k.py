@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_labels, to_ras
 from nnunet_partial.dataset_conversion.listing import (
     ConversionError,
     Listing,
@@ -25,7 +26,6 @@ from nnunet_partial.dataset_conversion.listing import (
     pair,
     visible_files,
 )
-from nnunet_partial.dataset_conversion.volume import Volume, read_labels, to_ras
 
 ORGANS = ("liver", "kidney", "spleen", "pancreas")
 SOURCE_LABELS = {number: SourceLabel((organ,)) for number, organ in enumerate(ORGANS, 1)}

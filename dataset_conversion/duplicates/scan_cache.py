@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_partial.dataset_conversion.case import UNREADABLE
+from nnunet_partial.dataset_conversion.duplicates.scan_hash import HASH_VERSION, ScanHash, hash_scan
 from nnunet_partial.dataset_conversion.listing import ConversionError
-from nnunet_partial.dataset_conversion.scan_hash import HASH_VERSION, ScanHash, hash_scan
 from nnunet_partial.dataset_conversion.workers import in_parallel
 from nnunet_partial.labels import replacing
 
