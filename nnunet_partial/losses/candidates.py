@@ -1,4 +1,4 @@
-"""Per-voxel probabilities on candidate sets, from which every term of the marginal and exclusion losses is summed.
+"""Probabilities on candidate sets voxel by voxel, and their sums, by plain autograd: the reference for `fused`.
 
 Nothing here knows a class from an organ: the target's tables say which classes a label id may stand for.
 """
@@ -8,8 +8,8 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from nnunet_partial.losses.sums import CandidateSums, annotated_ids, check
 from nnunet_partial.targets import PartialTarget
 
 
@@ -59,14 +59,18 @@ class CandidateProbabilities:
     @cached_property
     def annotated_organ(self) -> Tensor:
         """(B, V); 1 where the label is one that this case's annotator looked for, else 0."""
-        return _annotated_ids(self.target).gather(1, self.labels).to(self.counted) * self.counted
+        return annotated_ids(self.target).gather(1, self.labels).to(self.counted) * self.counted
 
     @cached_property
-    def predicted_volume(self) -> Tensor:
-        """(B, C), sum of p_n."""
-        if self.target.ignore_label is None:  # spares a copy of the largest tensor there is
-            return self.probabilities.sum(2)
-        return (self.probabilities * self.counted[:, None]).sum(2)
+    def excluded_log(self) -> Tensor:
+        """(B, V), sum over classes of e_n log(p_n + 1) (eq. 11); e itself is never written down, as log(p + 1) is 0 at p = 0."""
+        excluded = torch.log1p(self.probabilities).sum(1) - torch.log1p(self.on_candidates).sum(1)
+        return excluded * self.annotated_organ
+
+    @cached_property
+    def excluded(self) -> Tensor:
+        """(B, C, V), e_n p_n."""
+        return (self.probabilities - self.on_candidates) * self.annotated_organ[:, None]
 
     def per_label(self, values: Tensor) -> Tensor:
         """(B, V) -> (B, L): sum of the values over the voxels of each label id."""
@@ -88,7 +92,7 @@ def candidate_probabilities(logits: Tensor, target: PartialTarget) -> CandidateP
     Raises:
         ValueError: shapes of logits and target differ, or the target is soft.
     """
-    _check(logits, target)
+    check(logits, target)
     with torch.autocast(logits.device.type, enabled=False):
         z = logits.flatten(2)  # (B, C, V)
         z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
@@ -98,35 +102,25 @@ def candidate_probabilities(logits: Tensor, target: PartialTarget) -> CandidateP
         return CandidateProbabilities(z, z + outside, labels, target)
 
 
-def merged_label_dice_sums(voxels: CandidateProbabilities) -> tuple[Tensor, Tensor, Tensor]:
-    """Soft intersection, predicted volume and reference volume of the merged label q_m of every label id m (eq. 4).
+def plain_sums(logits: Tensor, target: PartialTarget, *, exclusion: bool = True) -> CandidateSums:
+    """The sums of a batch, a line each; autograd keeps what it needs for backward, several times the logits.
 
+    Args:
+        logits: Network output before softmax.
+        target: Label maps, candidate tables and annotated ids of the batch.
+        exclusion: Whether the exclusion terms will be asked for.
     Shape:
-        returns three tensors (B, L), zero for ids the case's annotator did not look for.
+        logits (B, C, *S); target.labels (B, 1, *S).
+    Raises:
+        ValueError: shapes of logits and target differ, or the target is soft.
     """
-    annotated = _annotated_ids(voxels.target)
-    predicted = (voxels.target.tables.to(voxels.counted) * voxels.predicted_volume[:, None]).sum(2)  # (B, L)
-    intersection = voxels.per_label(voxels.log_marginal.exp() * voxels.counted)
-    return intersection * annotated, predicted * annotated, voxels.per_label(voxels.counted) * annotated
-
-
-def excluding_ids(target: PartialTarget) -> Tensor:
-    """(B, L, C) bool: label id l was looked for and excludes class n, because n is not among the classes l stands for."""
-    return _annotated_ids(target)[:, :, None] & ~target.tables
-
-
-def _annotated_ids(target: PartialTarget) -> Tensor:
-    return F.pad(target.annotated[:, 1:], (1, 0), value=False)  # background is no organ, whatever the caller put there
-
-
-def _check(logits: Tensor, target: PartialTarget) -> None:
-    if target.tables.dtype != torch.bool:
-        raise ValueError(
-            f"this loss takes candidate tables (bool), got soft tables ({target.tables.dtype}); use soft_cross_entropy"
-        )
-    if logits.ndim < 3 or logits.shape[0] != target.labels.shape[0] or logits.shape[2:] != target.labels.shape[2:]:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} and labels {tuple(target.labels.shape)} must agree as (B, C, *S) and (B, 1, *S)"
-        )
-    if logits.shape[1] != target.num_classes:
-        raise ValueError(f"logits have C = {logits.shape[1]} channels, but target.tables have C = {target.num_classes} classes")
+    voxels = candidate_probabilities(logits, target)
+    return CandidateSums(
+        target,
+        counts=voxels.per_label(voxels.counted),
+        negative_log=-(voxels.log_marginal * voxels.counted).sum(1),
+        intersection=voxels.per_label(voxels.log_marginal.exp() * voxels.counted),
+        volume=(voxels.probabilities * voxels.counted[:, None]).sum(2),
+        overlap=voxels.excluded.sum(2) if exclusion else None,
+        excluded_log=voxels.excluded_log.sum(1) if exclusion else None,
+    )

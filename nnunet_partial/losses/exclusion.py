@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from nnunet_partial.losses.candidates import CandidateProbabilities, candidate_probabilities, excluding_ids
+from nnunet_partial.losses.candidates import plain_sums
+from nnunet_partial.losses.fused import fused_sums
 from nnunet_partial.losses.marginal import SMOOTH, MarginalLoss
-from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid, mean_over_voxels
+from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid
+from nnunet_partial.losses.sums import CandidateSums, MakeSums, excluding_ids
 from nnunet_partial.targets import PartialTarget
 
 
@@ -28,7 +30,7 @@ def exclusion_dice_loss(
         ValueError: C or the spatial shape differs between logits and target.
     Source: Shi et al. 2021, eq. (9)-(10); a mean over classes in place of the sum, as for marginal Dice.
     """
-    return _dice(candidate_probabilities(logits, target), batch_dice, ddp, smooth)
+    return dice_of(plain_sums(logits, target), batch_dice, ddp, smooth)
 
 
 def exclusion_cross_entropy(logits: Tensor, target: PartialTarget) -> Tensor:
@@ -43,7 +45,7 @@ def exclusion_cross_entropy(logits: Tensor, target: PartialTarget) -> Tensor:
         ValueError: C or the spatial shape differs between logits and target.
     Source: Shi et al. 2021, eq. (11) with epsilon = 1.
     """
-    return _cross_entropy(candidate_probabilities(logits, target))
+    return cross_entropy_of(plain_sums(logits, target))
 
 
 class MarginalExclusionLoss(nn.Module):
@@ -54,36 +56,41 @@ class MarginalExclusionLoss(nn.Module):
         ddp: Add them over all processes too.
         weight_marginal: Weight of marginal cross entropy + marginal Dice.
         weight_exclusion: Weight of exclusion cross entropy + exclusion Dice.
+        make_sums: `fused_sums`, or `plain_sums`, which gives the same by plain autograd.
     """
 
     def __init__(
-        self, *, batch_dice: bool = False, ddp: bool = False, weight_marginal: float = 1.0, weight_exclusion: float = 2.0
+        self,
+        *,
+        batch_dice: bool = False,
+        ddp: bool = False,
+        weight_marginal: float = 1.0,
+        weight_exclusion: float = 2.0,
+        make_sums: MakeSums = fused_sums,
     ):
         super().__init__()
         self.marginal = MarginalLoss(batch_dice=batch_dice, ddp=ddp)
         self.batch_dice, self.ddp = batch_dice, ddp
         self.weight_marginal, self.weight_exclusion = weight_marginal, weight_exclusion
+        self.make_sums = make_sums
 
     def forward(self, logits: Tensor, target: PartialTarget) -> Tensor:
         """The weighted sum of the four terms, a scalar."""
-        voxels = candidate_probabilities(logits, target)
-        exclusion = _cross_entropy(voxels) + _dice(voxels, self.batch_dice, self.ddp, SMOOTH)
-        return self.weight_marginal * self.marginal.of(voxels) + self.weight_exclusion * exclusion
+        sums = self.make_sums(logits, target, exclusion=True)
+        exclusion = cross_entropy_of(sums) + dice_of(sums, self.batch_dice, self.ddp, SMOOTH)
+        return self.weight_marginal * self.marginal.of(sums) + self.weight_exclusion * exclusion
 
 
-def _cross_entropy(voxels: CandidateProbabilities) -> Tensor:
-    # log(p + 1) is 0 at p = 0, so the difference is e_n log(p_n + 1) without e ever being written down
-    excluded = torch.log1p(voxels.probabilities).sum(1) - torch.log1p(voxels.on_candidates).sum(1)
-    return mean_over_voxels(excluded * voxels.annotated_organ, voxels.counted)
+def cross_entropy_of(sums: CandidateSums) -> Tensor:
+    """Exclusion cross entropy (eq. 11) from the sums of a batch."""
+    return sums.mean_over_voxels(sums.excluded_log)
 
 
-def _dice(voxels: CandidateProbabilities, batch_dice: bool, ddp: bool, smooth: float) -> Tensor:
-    excludes = excluding_ids(voxels.target).to(voxels.counted)  # (B, L, C)
+def dice_of(sums: CandidateSums, batch_dice: bool, ddp: bool, smooth: float) -> Tensor:
+    """Exclusion Dice loss (eq. 9-10) from the sums of a batch."""
+    excludes = excluding_ids(sums.target).to(sums.volume)  # (B, L, C)
     excludable = excludes.amax(1)  # (B, C)
-    excluded_volume = (voxels.per_label(voxels.counted)[:, :, None] * excludes).sum(1)  # (B, C), sum of e_n
-    overlap = ((voxels.probabilities - voxels.on_candidates) * voxels.annotated_organ[:, None]).sum(2)  # (B, C), sum of e_n p_n
-    predicted = voxels.predicted_volume * excludable  # (B, C), sum of p_n
-    overlap, excluded_volume, predicted, excludable = add_over_batch(
-        overlap, excluded_volume, predicted, excludable, batch_dice=batch_dice, ddp=ddp
-    )
+    excluded_volume = (sums.counts[:, :, None] * excludes).sum(1)  # (B, C), sum of e_n
+    terms = (sums.overlap, excluded_volume, sums.volume * excludable, excludable)
+    overlap, excluded_volume, predicted, excludable = add_over_batch(*terms, batch_dice=batch_dice, ddp=ddp)
     return mean_of_valid(2 * overlap / (excluded_volume + predicted + smooth).clamp_min(1e-8), excludable > 0)

@@ -2,8 +2,10 @@
 
 from torch import Tensor, nn
 
-from nnunet_partial.losses.candidates import CandidateProbabilities, candidate_probabilities, merged_label_dice_sums
-from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid, mean_over_voxels
+from nnunet_partial.losses.candidates import plain_sums
+from nnunet_partial.losses.fused import fused_sums
+from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid
+from nnunet_partial.losses.sums import CandidateSums, MakeSums, annotated_ids
 from nnunet_partial.targets import PartialTarget
 
 SMOOTH = 1e-5  # nnU-Net's
@@ -23,7 +25,7 @@ def marginal_cross_entropy(logits: Tensor, target: PartialTarget) -> Tensor:
         ValueError: C or the spatial shape differs between logits and target.
     Source: Shi et al. 2021, eq. (4)-(5); log-sum-exp in float32 in place of a summed softmax.
     """
-    return _cross_entropy(candidate_probabilities(logits, target))
+    return cross_entropy_of(plain_sums(logits, target, exclusion=False))
 
 
 def marginal_dice_loss(
@@ -45,7 +47,7 @@ def marginal_dice_loss(
         ValueError: C or the spatial shape differs between logits and target.
     Source: Shi et al. 2021, eq. (6), without the term of the merged background.
     """
-    return _dice(candidate_probabilities(logits, target), batch_dice, ddp, smooth)
+    return dice_of(plain_sums(logits, target, exclusion=False), batch_dice, ddp, smooth)
 
 
 class MarginalLoss(nn.Module):
@@ -56,30 +58,42 @@ class MarginalLoss(nn.Module):
         ddp: See `marginal_dice_loss`.
         weight_ce: Weight of the cross entropy.
         weight_dice: Weight of the Dice loss.
+        make_sums: `fused_sums`, or `plain_sums`, which gives the same by plain autograd.
     """
 
-    def __init__(self, *, batch_dice: bool = False, ddp: bool = False, weight_ce: float = 1.0, weight_dice: float = 1.0):
+    def __init__(
+        self,
+        *,
+        batch_dice: bool = False,
+        ddp: bool = False,
+        weight_ce: float = 1.0,
+        weight_dice: float = 1.0,
+        make_sums: MakeSums = fused_sums,
+    ):
         super().__init__()
         self.batch_dice, self.ddp = batch_dice, ddp
         self.weight_ce, self.weight_dice = weight_ce, weight_dice
+        self.make_sums = make_sums
 
     def forward(self, logits: Tensor, target: PartialTarget) -> Tensor:
         """The weighted sum of both terms, a scalar."""
-        return self.of(candidate_probabilities(logits, target))
+        return self.of(self.make_sums(logits, target, exclusion=False))
 
-    def of(self, voxels: CandidateProbabilities) -> Tensor:
-        """The same on probabilities that were already split by candidate set."""
-        dice = _dice(voxels, self.batch_dice, self.ddp, SMOOTH)
-        return self.weight_ce * _cross_entropy(voxels) + self.weight_dice * dice
-
-
-def _cross_entropy(voxels: CandidateProbabilities) -> Tensor:
-    return mean_over_voxels(-voxels.log_marginal, voxels.counted)
+    def of(self, sums: CandidateSums) -> Tensor:
+        """The same from sums over the voxels."""
+        return self.weight_ce * cross_entropy_of(sums) + self.weight_dice * dice_of(sums, self.batch_dice, self.ddp, SMOOTH)
 
 
-def _dice(voxels: CandidateProbabilities, batch_dice: bool, ddp: bool, smooth: float) -> Tensor:
-    annotated = voxels.target.annotated[:, 1:].to(voxels.counted)
-    sums = (term[:, 1:] for term in merged_label_dice_sums(voxels))
-    intersection, predicted, reference, annotated = add_over_batch(*sums, annotated, batch_dice=batch_dice, ddp=ddp)
+def cross_entropy_of(sums: CandidateSums) -> Tensor:
+    """Marginal cross entropy (eq. 4-5) from the sums of a batch."""
+    return sums.mean_over_voxels(sums.negative_log)
+
+
+def dice_of(sums: CandidateSums, batch_dice: bool, ddp: bool, smooth: float) -> Tensor:
+    """Marginal Dice loss (eq. 6) from the sums of a batch."""
+    annotated = annotated_ids(sums.target).to(sums.volume)  # (B, L)
+    predicted = (sums.target.tables.to(sums.volume) * sums.volume[:, None]).sum(2)  # (B, L), sum of q_m
+    terms = (sums.intersection * annotated, predicted * annotated, sums.counts * annotated, annotated)
+    intersection, predicted, reference, annotated = add_over_batch(*terms, batch_dice=batch_dice, ddp=ddp)
     dice = (2 * intersection + smooth) / (predicted + reference + smooth).clamp_min(1e-8)
     return mean_of_valid(1 - dice, annotated > 0)

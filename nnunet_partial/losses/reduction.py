@@ -25,8 +25,3 @@ def mean_of_valid(terms: Tensor, valid: Tensor) -> Tensor:
     """Mean of the terms that count, so that the scale does not depend on how many do; nothing valid gives 0 with a graph."""
     valid = valid.to(terms.dtype)
     return (terms * valid).sum() / valid.sum().clamp_min(1)
-
-
-def mean_over_voxels(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean over the voxels that do not carry the ignore label."""
-    return (values * counted).sum() / counted.sum().clamp_min(1)
