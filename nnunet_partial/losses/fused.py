@@ -2,7 +2,7 @@
 
 Forward and backward walk over the logits in pieces that fit the cache; backward computes the softmax again and writes the
 gradient, so that no tensor as large as the logits is made but the gradient itself. Only the chain from the sums to the voxels is
-written out (`pieces`); what a loss makes of the sums is ordinary autograd on a few (B, L, C) numbers, and so holds for
+written out (`by_piece`, `by_label`); what a loss makes of the sums is ordinary autograd on a few (B, L, C) numbers, and so holds for
 `batch_dice` and several processes as it stands. `candidates.plain_sums` is the same without any of this.
 """
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nnunet_partial.losses.pieces import BackgroundPiece, CaseSums, CaseTables, add_by_label, gradient_by_label, linear_slopes
+from nnunet_partial.losses.by_label import CaseSums, CaseTables, add_by_label, gradient_by_label
+from nnunet_partial.losses.by_piece import Piece, Rows
 from nnunet_partial.losses.sums import CandidateSums, annotated_ids, check
 from nnunet_partial.targets import PartialTarget
 
@@ -46,9 +47,8 @@ class _Sums(torch.autograd.Function):
         ctx.ignore_label = ignore_label
         batch = _Batch.of(logits, labels, tables, annotated, ignore_label)
         sums = batch.zero_sums(exclusion)
-        buffers = batch.buffers()
-        for case, columns, z, ids in batch.pieces():
-            _add_piece(_of_case(sums, case), z, ids, batch.tables[case], buffers)
+        for case in range(len(labels)):
+            batch.add_case(case, _of_case(sums, case))
         ctx.mark_non_differentiable(sums[0])
         return sums
 
@@ -58,11 +58,9 @@ class _Sums(torch.autograd.Function):
         logits, *others = ctx.saved_tensors
         batch = _Batch.of(logits, *others, ctx.ignore_label)
         gradient = torch.empty_like(batch.logits)
-        buffers = batch.buffers()
         with torch.autocast(logits.device.type, enabled=False):
-            for case, columns, z, ids in batch.pieces():
-                slopes_of_case = _of_case((None, *slopes), case)
-                _write_gradient(gradient[case, :, columns], slopes_of_case, z, ids, batch.tables[case], buffers)
+            for case in range(len(gradient)):
+                batch.write_gradient(case, _of_case((None, *slopes), case), gradient[case])
         return gradient.view(logits.shape), None, None, None, None, None
 
 
@@ -72,12 +70,14 @@ class _Batch:
     labels: Tensor  # (B, V)
     tables: list[CaseTables]
     dtype: torch.dtype  # float32, or float64 where the logits are
+    whole: bool  # a case at a time, by label: which voxels are background is not known without waiting for the GPU
 
     @classmethod
     def of(cls, logits: Tensor, labels: Tensor, tables: Tensor, annotated: Tensor, ignore_label: int | None) -> "_Batch":
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        ids = torch.arange(tables.shape[1], device=tables.device)
-        counted = (ids != ignore_label).expand_as(annotated) if ignore_label is not None else torch.ones_like(annotated)
+        counted = torch.ones_like(annotated)
+        if ignore_label is not None:
+            counted &= torch.arange(tables.shape[1], device=tables.device) != ignore_label
         tables = tables.transpose(1, 2)  # (B, C, L)
         parts = (
             tables.to(dtype),
@@ -86,22 +86,8 @@ class _Batch:
             counted.to(dtype),
             (counted & ~tables.all(1)).to(dtype),
         )
-        return cls(logits.flatten(2), labels.flatten(1), [CaseTables(*case) for case in zip(*parts, strict=True)], dtype)
-
-    @property
-    def columns(self) -> int:
-        """Voxels of a piece; on a GPU a whole case."""
-        num_classes, voxels = self.logits.shape[1:]
-        if self.logits.is_cuda:
-            return voxels
-        return min(voxels, max(1024, PIECE_BYTES // (num_classes * self.dtype.itemsize)))
-
-    def pieces(self) -> Iterator[tuple[int, slice, Tensor, Tensor]]:
-        """Case, columns, logits (C, T) and labels (T,) of one piece after the other."""
-        for case in range(len(self.logits)):
-            for start in range(0, self.logits.shape[2], self.columns):
-                columns = slice(start, start + self.columns)
-                yield case, columns, self.logits[case, :, columns], self.labels[case, columns]
+        cases = [CaseTables(*case) for case in zip(*parts, strict=True)]
+        return cls(logits.flatten(2), labels.flatten(1), cases, dtype, whole=logits.is_cuda or ignore_label == 0)
 
     def zero_sums(self, exclusion: bool) -> tuple[Tensor | None, ...]:
         """The fields of `CandidateSums`, all 0."""
@@ -110,37 +96,37 @@ class _Batch:
         zeros = [self.logits.new_zeros(shape, dtype=self.dtype) for shape in shapes]
         return tuple(zeros) if exclusion else (*zeros[:4], None, None)
 
-    def buffers(self) -> Tensor:
-        """(2, C, T), room for two pieces; nothing on a GPU, which keeps its memory anyway."""
-        return self.logits.new_empty(2, self.logits.shape[1], 0 if self.logits.is_cuda else self.columns, dtype=self.dtype)
+    def add_case(self, case: int, sums: CaseSums) -> None:
+        """Add the voxels of a case to its sums."""
+        if self.whole:
+            add_by_label(sums, self.logits[case].to(self.dtype), self.labels[case].long(), self.tables[case])
+            return
+        (buffer,) = self._buffers(1)
+        for _, piece in self._pieces(case, buffer):
+            piece.add(sums)
+
+    def write_gradient(self, case: int, slopes: CaseSums, out: Tensor) -> None:
+        """Write the gradient (C, V) of a case; rounded to the type of the logits last of all."""
+        if self.whole:
+            z, labels = self.logits[case].to(self.dtype), self.labels[case].long()
+            out.copy_(gradient_by_label(slopes, z, labels, self.tables[case]))
+            return
+        buffer, second = self._buffers(2)
+        for columns, piece in self._pieces(case, buffer):
+            piece.write_gradient(slopes, out[:, columns], second[:, : len(piece.on)])
+
+    def _buffers(self, number: int) -> Tensor:
+        num_classes, voxels = self.logits.shape[1:]
+        columns = min(voxels, max(1024, PIECE_BYTES // (num_classes * self.dtype.itemsize)))
+        return self.logits.new_empty(number, num_classes, columns, dtype=self.dtype)
+
+    def _pieces(self, case: int, buffer: Tensor) -> Iterator[tuple[slice, Piece]]:
+        rows = Rows.of(self.tables[case])
+        for start in range(0, self.logits.shape[2], buffer.shape[1]):
+            columns = slice(start, start + buffer.shape[1])
+            z, labels = self.logits[case, :, columns], self.labels[case, columns]
+            yield columns, Piece.of(z.to(self.dtype), labels, rows, buffer[:, : len(labels)])
 
 
 def _of_case(sums: tuple[Tensor | None, ...], case: int) -> CaseSums:
     return CaseSums(*(None if term is None else term[case] for term in sums))
-
-
-def _add_piece(sums: CaseSums, z: Tensor, ids: Tensor, tables: CaseTables, buffers: Tensor) -> None:
-    if z.is_cuda:  # which voxels stand apart is not known without waiting for the GPU
-        z = z.to(sums.volume)
-        add_by_label(sums, z, ids.long(), z.logsumexp(0), tables)
-        return
-    near, buffer = buffers[:, :, : z.shape[1]]
-    z = near.copy_(z)
-    piece = BackgroundPiece.of(z, ids, tables.candidates[:, 0], buffer)
-    piece.add(sums, tables.telling[0])
-    add_by_label(sums, z.index_select(1, piece.apart), piece.labels, piece.log_total, tables)
-
-
-def _write_gradient(out: Tensor, slopes: CaseSums, z: Tensor, ids: Tensor, tables: CaseTables, buffers: Tensor) -> None:
-    linear = linear_slopes(slopes, tables)
-    if z.is_cuda:
-        z = z.to(linear)
-        out.copy_(gradient_by_label(slopes, linear, z, ids.long(), z.logsumexp(0), tables))
-        return
-    near, buffer = buffers[:, :, : z.shape[1]]
-    z = near.copy_(z)
-    background = tables.candidates[:, 0]
-    piece = BackgroundPiece.of(z, ids, background, buffer)
-    apart = gradient_by_label(slopes, linear, z.index_select(1, piece.apart), piece.labels, piece.log_total, tables)
-    torch.mul(piece.exponentials, piece.gradient(slopes, tables.telling[0], background, near), out=out)
-    out.index_copy_(1, piece.apart, apart.to(out.dtype))
