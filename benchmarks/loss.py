@@ -1,10 +1,12 @@
 """Forward and backward of the marginal and exclusion losses, in multiples of nnU-Net's DC_and_CE_loss.
 
-    python -m benchmarks.loss --classes 5 14 --patch 64 --reps 7
+    python -m benchmarks.loss --classes 5 14 40 --patch 96 --reps 5
 
 Variants run in one process in shuffled order; a ratio is formed within each repetition, and the median and quartiles of the
 ratios are shown. Two settings of the memory allocator are measured, because fresh memory is most of the cost on a CPU:
-*default*, and *reuse* (glibc told to keep what it has), which is closer to CUDA's caching allocator.
+*default*, and *reuse* (glibc told to keep what it has), which is closer to CUDA's caching allocator. `--clock cpu` counts the
+processor time of the process in place of the time on the wall: on a machine that others use, with --threads 1. *floor* is what
+must be read and written at least: the logits twice, their gradient once.
 """
 
 import argparse
@@ -19,18 +21,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import nnunetv2
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-from nnunet_partial.losses import MarginalExclusionLoss, MarginalLoss
+from nnunet_partial.losses import MarginalExclusionLoss, MarginalLoss, plain_sums
 from nnunet_partial.targets import PartialTarget
 
 REUSE = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}
+VARIANTS = ("nnU-Net", "marginal", "marginal_exclusion", "marginal_plain", "marginal_exclusion_plain")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
-def losses(num_organs: int, patch: int) -> tuple[dict[str, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]:
-    """The variants, each a function of the logits, and the logits of one fully and one 1/5-annotated case."""
+def example(num_organs: int, patch: int) -> tuple[torch.Tensor, PartialTarget]:
+    """Logits and target of one fully and one 1/5-annotated case, blocks of 8 voxels, a ninth of them labelled where annotated."""
     num_classes = num_organs + 1
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, num_classes, *[patch] * 3, generator=generator, requires_grad=True)
@@ -42,29 +48,47 @@ def losses(num_organs: int, patch: int) -> tuple[dict[str, Callable[[torch.Tenso
     tables[1, 0, known + 1 :] = True
     annotated = torch.ones(2, num_classes, dtype=torch.bool)
     annotated[1, known + 1 :] = False
-    target = PartialTarget(labels, tables, annotated)
-    dice = {"batch_dice": False, "do_bg": False, "smooth": 1e-5, "ddp": False}
-    host = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
-    marginal, exclusion = MarginalLoss(), MarginalExclusionLoss()
-    variants = {
-        "nnU-Net": lambda z: host(z, labels),
-        "marginal": lambda z: marginal(z, target),
-        "marginal_exclusion": lambda z: exclusion(z, target),
-    }
-    return variants, logits
+    return logits, PartialTarget(labels, tables, annotated)
 
 
-def measure(num_organs: int, patch: int, repetitions: int) -> list[dict]:
+def loss_of(name: str, target: PartialTarget) -> Loss:
+    """The variant of that name, a function of the logits."""
+    if name == "nnU-Net":
+        dice = {"batch_dice": False, "do_bg": False, "smooth": 1e-5, "ddp": False}
+        host = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
+        return lambda logits: host(logits, target.labels)
+    options = {"make_sums": plain_sums} if name.endswith("_plain") else {}
+    loss = (MarginalExclusionLoss if "exclusion" in name else MarginalLoss)(**options)
+    return lambda logits: loss(logits, target)
+
+
+def variant(name: str, num_organs: int, patch: int) -> tuple[Loss, torch.Tensor, torch.Tensor]:
+    """A variant, its logits and its label map."""
+    logits, target = example(num_organs, patch)
+    return loss_of(name, target), logits, target.labels
+
+
+def floor(logits: torch.Tensor) -> None:
+    """Read the logits twice and write a gradient, 2 MiB at a time, with nothing computed between."""
+    flat = logits.detach().flatten()
+    for part in flat.split(2**19):
+        part.sum()
+    torch.empty_like(flat).copy_(flat)
+
+
+def measure(num_organs: int, patch: int, repetitions: int, clock: str, names: list[str]) -> list[dict]:
     """One row a variant: median and quartiles of its time over nnU-Net's, within repetitions."""
-    variants, logits = losses(num_organs, patch)
-    seconds = {name: [] for name in variants}
+    logits, target = example(num_organs, patch)
+    losses = {name: loss_of(name, target) for name in names}
+    runs = {name: lambda loss=loss: loss(logits).backward() for name, loss in losses.items()} | {"floor": lambda: floor(logits)}
+    seconds = {name: [] for name in runs}
     for repetition in range(repetitions + 1):
-        for name in random.Random(repetition).sample(list(variants), len(variants)):
+        for name in random.Random(repetition).sample(list(runs), len(runs)):
             logits.grad = None
-            start = time.perf_counter()
-            variants[name](logits).backward()
+            start = CLOCKS[clock]()
+            runs[name]()
             if repetition:  # the first warms up
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(CLOCKS[clock]() - start)
     rows = []
     for name, times in seconds.items():
         low, middle, high = statistics.quantiles([a / b for a, b in zip(times, seconds["nnU-Net"], strict=True)], n=4)
@@ -73,32 +97,52 @@ def measure(num_organs: int, patch: int, repetitions: int) -> list[dict]:
     return rows
 
 
+def machine() -> dict:
+    """What a figure depends on beside the code."""
+    cpu = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    versions = {
+        "torch": torch.__version__,
+        "nnunetv2": getattr(nnunetv2, "__version__", "?"),
+        "python": platform.python_version(),
+    }
+    return {
+        "cpu": cpu[0] if cpu else platform.machine(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        **versions,
+    }
+
+
 def main() -> None:
     """Measure under both allocator settings, print one table, write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=[5, 14], help="organs K (default: 5 14)")
     parser.add_argument("--patch", type=int, default=64, help="edge of the patch in voxels (default: 64)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--reps", type=int, default=7)
+    parser.add_argument("--variants", choices=VARIANTS[1:], nargs="+", default=VARIANTS[1:3], help="beside nnU-Net's own")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--one-allocator", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one_allocator:
         torch.set_num_threads(args.threads)
-        print(json.dumps([row for num_organs in args.classes for row in measure(num_organs, args.patch, args.reps)]))
+        names = ["nnU-Net", *args.variants]
+        rows = [row for number in args.classes for row in measure(number, args.patch, args.reps, args.clock, names)]
+        print(json.dumps(rows))
         return
-    facts = {"cpu": platform.processor() or platform.machine(), "threads": args.threads, "load": os.getloadavg()[0]}
-    facts |= {"torch": torch.__version__, "patch": args.patch, "repetitions": args.reps}
+    facts = machine() | {"threads": args.threads, "clock": args.clock, "patch": args.patch, "repetitions": args.reps}
     rows = []
     for allocator, variables in (("default", {}), ("reuse", REUSE)):
         command = [sys.executable, "-m", "benchmarks.loss", "--one-allocator", *sys.argv[1:]]
-        found = subprocess.run(command, env={**os.environ, **variables}, check=True, capture_output=True, text=True).stdout
+        found = subprocess.run(command, env={**os.environ, **variables}, check=True, stdout=subprocess.PIPE, text=True).stdout
         rows += [{"allocator": allocator, **row} for row in json.loads(found.splitlines()[-1])]
+    facts["load_after"] = round(os.getloadavg()[0], 1)
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    print(f"{'allocator':<10}{'loss':<28}{'x nnU-Net':>10}  {'quartiles':<14}{'ms':>8}")
+    print(f"{'allocator':<10}{'loss':<32}{'x nnU-Net':>10}  {'quartiles':<14}{'ms':>8}")
     for row in rows:
         spread = "[{:.2f}, {:.2f}]".format(*row["quartiles"])
-        print(f"{row['allocator']:<10}{row['name']:<28}{row['time_ratio']:>10.2f}  {spread:<14}{row['milliseconds']:>8.0f}")
+        print(f"{row['allocator']:<10}{row['name']:<32}{row['time_ratio']:>10.2f}  {spread:<14}{row['milliseconds']:>8.0f}")
     if args.json:
         args.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=2) + "\n")
 

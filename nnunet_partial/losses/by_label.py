@@ -28,6 +28,11 @@ class CaseTables:
     counted: Tensor
     telling: Tensor
 
+    @property
+    def num_ids(self) -> int:
+        """L."""
+        return len(self.counted)
+
 
 @dataclass
 class CaseSums:

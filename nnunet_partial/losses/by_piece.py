@@ -32,6 +32,11 @@ class Rows:
     members: Tensor
     valid: Tensor
 
+    @property
+    def num_ids(self) -> int:
+        """L."""
+        return self.tables.num_ids
+
     @classmethod
     def of(cls, tables: CaseTables) -> "Rows":
         """Lists are as long as the longest that says something; a voxel of another label never reads its list."""

@@ -19,6 +19,7 @@ from nnunet_partial.losses.sums import CandidateSums, annotated_ids, check
 from nnunet_partial.targets import PartialTarget
 
 PIECE_BYTES = 4 * 2**20  # a piece, and what is computed from it, stays in the cache
+SMALLEST_PIECE = 1024  # voxels
 
 
 def fused_sums(logits: Tensor, target: PartialTarget, *, exclusion: bool = True) -> CandidateSums:
@@ -43,9 +44,9 @@ def fused_sums(logits: Tensor, target: PartialTarget, *, exclusion: bool = True)
 class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, labels, tables, annotated, ignore_label, exclusion):
-        ctx.save_for_backward(logits, labels, tables, annotated)
-        ctx.ignore_label = ignore_label
-        batch = _Batch.of(logits, labels, tables, annotated, ignore_label)
+        batch = _Batch(logits.flatten(2), labels.flatten(1), _case_tables(logits, tables, annotated, ignore_label))
+        ctx.save_for_backward(logits, labels)
+        ctx.tables = batch.tables
         sums = batch.zero_sums(exclusion)
         for case in range(len(labels)):
             batch.add_case(case, _of_case(sums, case))
@@ -55,8 +56,8 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, _, *slopes):
-        logits, *others = ctx.saved_tensors
-        batch = _Batch.of(logits, *others, ctx.ignore_label)
+        logits, labels = ctx.saved_tensors
+        batch = _Batch(logits.flatten(2), labels.flatten(1), ctx.tables)
         gradient = torch.empty_like(batch.logits)
         with torch.autocast(logits.device.type, enabled=False):
             for case in range(len(gradient)):
@@ -68,37 +69,18 @@ class _Sums(torch.autograd.Function):
 class _Batch:
     logits: Tensor  # (B, C, V)
     labels: Tensor  # (B, V)
-    tables: list[CaseTables]
-    dtype: torch.dtype  # float32, or float64 where the logits are
-    whole: bool  # a case at a time, by label: which voxels are background is not known without waiting for the GPU
-
-    @classmethod
-    def of(cls, logits: Tensor, labels: Tensor, tables: Tensor, annotated: Tensor, ignore_label: int | None) -> "_Batch":
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        counted = torch.ones_like(annotated)
-        if ignore_label is not None:
-            counted &= torch.arange(tables.shape[1], device=tables.device) != ignore_label
-        tables = tables.transpose(1, 2)  # (B, C, L)
-        parts = (
-            tables.to(dtype),
-            torch.zeros_like(tables, dtype=dtype).masked_fill_(~tables, -torch.inf),
-            (annotated & counted).to(dtype),
-            counted.to(dtype),
-            (counted & ~tables.all(1)).to(dtype),
-        )
-        cases = [CaseTables(*case) for case in zip(*parts, strict=True)]
-        return cls(logits.flatten(2), labels.flatten(1), cases, dtype, whole=logits.is_cuda or ignore_label == 0)
+    tables: list[Rows] | list[CaseTables]  # Rows where cases are cut into pieces
 
     def zero_sums(self, exclusion: bool) -> tuple[Tensor | None, ...]:
         """The fields of `CandidateSums`, all 0."""
-        cases, num_ids, num_classes = len(self.logits), self.tables[0].candidates.shape[1], self.logits.shape[1]
+        (cases, num_classes), num_ids = self.logits.shape[:2], self.tables[0].num_ids
         shapes = [(cases, num_ids), (cases,), (cases, num_ids), (cases, num_classes), (cases, num_classes), (cases,)]
         zeros = [self.logits.new_zeros(shape, dtype=self.dtype) for shape in shapes]
         return tuple(zeros) if exclusion else (*zeros[:4], None, None)
 
     def add_case(self, case: int, sums: CaseSums) -> None:
         """Add the voxels of a case to its sums."""
-        if self.whole:
+        if isinstance(self.tables[case], CaseTables):
             add_by_label(sums, self.logits[case].to(self.dtype), self.labels[case].long(), self.tables[case])
             return
         (buffer,) = self._buffers(1)
@@ -107,7 +89,7 @@ class _Batch:
 
     def write_gradient(self, case: int, slopes: CaseSums, out: Tensor) -> None:
         """Write the gradient (C, V) of a case; rounded to the type of the logits last of all."""
-        if self.whole:
+        if isinstance(self.tables[case], CaseTables):
             z, labels = self.logits[case].to(self.dtype), self.labels[case].long()
             out.copy_(gradient_by_label(slopes, z, labels, self.tables[case]))
             return
@@ -115,18 +97,41 @@ class _Batch:
         for columns, piece in self._pieces(case, buffer):
             piece.write_gradient(slopes, out[:, columns], second[:, : len(piece.on)])
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """float32, or float64 where the logits are."""
+        return torch.promote_types(self.logits.dtype, torch.float32)
+
     def _buffers(self, number: int) -> Tensor:
         num_classes, voxels = self.logits.shape[1:]
-        columns = min(voxels, max(1024, PIECE_BYTES // (num_classes * self.dtype.itemsize)))
+        columns = min(voxels, max(SMALLEST_PIECE, PIECE_BYTES // (num_classes * self.dtype.itemsize)))
         return self.logits.new_empty(number, num_classes, columns, dtype=self.dtype)
 
     def _pieces(self, case: int, buffer: Tensor) -> Iterator[tuple[slice, Piece]]:
-        rows = Rows.of(self.tables[case])
         for start in range(0, self.logits.shape[2], buffer.shape[1]):
             columns = slice(start, start + buffer.shape[1])
             z, labels = self.logits[case, :, columns], self.labels[case, columns]
-            yield columns, Piece.of(z.to(self.dtype), labels, rows, buffer[:, : len(labels)])
+            yield columns, Piece.of(z.to(self.dtype), labels, self.tables[case], buffer[:, : len(labels)])
 
 
 def _of_case(sums: tuple[Tensor | None, ...], case: int) -> CaseSums:
     return CaseSums(*(None if term is None else term[case] for term in sums))
+
+
+def _case_tables(logits: Tensor, tables: Tensor, annotated: Tensor, ignore_label: int | None) -> list[Rows] | list[CaseTables]:
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    counted = torch.ones_like(annotated)
+    if ignore_label is not None:
+        counted &= torch.arange(tables.shape[1], device=tables.device) != ignore_label
+    tables = tables.transpose(1, 2)  # (B, C, L)
+    parts = (
+        tables.to(dtype),
+        torch.zeros_like(tables, dtype=dtype).masked_fill_(~tables, -torch.inf),
+        (annotated & counted).to(dtype),
+        counted.to(dtype),
+        (counted & ~tables.all(1)).to(dtype),
+    )
+    cases = [CaseTables(*case) for case in zip(*parts, strict=True)]
+    if logits.is_cuda or ignore_label == 0:  # on a GPU, which voxels are background is not known without waiting for it
+        return cases
+    return [Rows.of(case) for case in cases]
