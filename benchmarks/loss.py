@@ -19,9 +19,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-import nnunetv2
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
@@ -99,18 +99,10 @@ def measure(num_organs: int, patch: int, repetitions: int, clock: str, names: li
 
 def machine() -> dict:
     """What a figure depends on beside the code."""
-    cpu = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    versions = {
-        "torch": torch.__version__,
-        "nnunetv2": getattr(nnunetv2, "__version__", "?"),
-        "python": platform.python_version(),
-    }
-    return {
-        "cpu": cpu[0] if cpu else platform.machine(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        **versions,
-    }
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    facts = {"cpu": cpu[0] if cpu else platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+    return facts | {"torch": torch.__version__, "nnunetv2": version("nnunetv2"), "python": platform.python_version()}
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.loss_memory --classes 5 14 40 --patch 96
 
-*peak*: how far the process rises above what it holds once logits and label map exist (VmHWM, reset through /proc/self/clear_refs),
-each variant in a process of its own; Linux only. *kept*: bytes of the tensors that autograd holds between forward and backward,
+*peak*: how far the process rises above what it holds once logits and label map exist (VmHWM, reset through
+/proc/self/clear_refs), each variant in a process of its own; Linux only. *kept*: bytes of the tensors that autograd holds between forward and backward,
 without logits and label map, which are the caller's; exact, and the same in every run.
 """
 
@@ -65,9 +65,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=[5, 14], help="organs K (default: 5 14)")
     parser.add_argument("--patch", type=int, default=96, help="edge of the patch in voxels (default: 96)")
     parser.add_argument("--json", type=Path, help="also write the rows here")
-    parser.add_argument(
-        "--one", choices=VARIANTS, help="print the peak of one variant, measured in this process, and nothing else"
-    )
+    parser.add_argument("--one", choices=VARIANTS, help="print the peak of one variant, from this process")
     args = parser.parse_args()
     if args.one:
         print(peak_bytes(args.one, args.classes[0], args.patch))

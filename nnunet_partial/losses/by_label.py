@@ -1,12 +1,11 @@
 """Sums and gradient of a piece of one case without autograd, each voxel's candidate set looked up by its label id.
 
-Exact whatever the logits, and in one go for any mix of labels, at the price of tables as large as the logits: what a GPU does, and
-the few voxels of a CPU's piece (`by_piece`) whose candidates a sum of exponentials would lose.
+Exact whatever the logits, and in one go for any mix of labels, at the price of tables as large as the logits: the form for a GPU,
+and for the few voxels of a CPU's piece (`by_piece`) whose candidates a sum of exponentials would lose.
 """
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 

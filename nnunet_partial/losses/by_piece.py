@@ -76,7 +76,7 @@ class Piece:
         """Exponentials (written over `buffer`, (C, T)) and their sums."""
         exponentials = torch.sub(z, z.amax(0), out=buffer).exp_()
         on, off = rows.shares @ exponentials
-        total = on + off  # equal to `on` to the last bit where every class is a candidate
+        total = off.add_(on)  # equal to `on` to the last bit where every class is a candidate
         where = labels.nonzero()[:, 0]
         ids = labels.index_select(0, where).long()
         own = exponentials[rows.members.index_select(1, ids), where].mul_(rows.valid.index_select(1, ids)).sum(0)
@@ -109,24 +109,28 @@ class Piece:
         sums.overlap += excluded @ looked_for
         sums.excluded_log += excluded.log1p_().sum(0) @ looked_for
 
-    def write_gradient(self, slopes: CaseSums, out: Tensor, buffer: Tensor) -> None:
-        """Write the derivative of the loss with respect to z over `out` (C, T); `buffer` (C, T) is overwritten too.
+    def write_gradient(self, slopes: CaseSums, out: Tensor, factors: Tensor) -> None:
+        """Write the derivative of the loss with respect to z over `out` (C, T); `factors` may be `out`, or room for as much.
 
-        dz_n = p_n (a_n - sum_m a_m p_m + w - w [n is a candidate] / q), with a = d loss / d volume and w = d loss / d negative_log;
-        the voxels with a label have further terms.
+        dz_n = p_n (a_n - sum_m a_m p_m + w - w [n is a candidate] / q), a = d loss / d volume, w = d loss / d negative_log; the
+        voxels with a label have further terms.
         """
-        share = self.total.reciprocal()
+        by_voxel = self.total.new_empty(3, len(self.total))
+        share, rest, own = by_voxel
+        torch.reciprocal(self.total, out=share)
         weight = slopes.negative_log * self.rows.tables.telling[0]
-        rest = torch.addcmul(weight, slopes.volume @ self.exponentials, share, value=-1).mul_(share)
-        own = self.on.reciprocal().mul_(weight)
+        torch.mv(self.exponentials.T, slopes.volume, out=rest)
+        rest.mul_(share).neg_().add_(weight).mul_(share)
+        torch.reciprocal(self.on, out=own).mul_(weight)
         if len(self.faint):
             rest.index_add_(0, self.faint, share.index_select(0, self.faint).mul_(-weight))
             own.index_fill_(0, self.faint, 0)
+        labelled = self._labelled_gradient(slopes, share).to(out.dtype)
         background = self.rows.shares[0]
-        by_class = torch.stack([slopes.volume, torch.ones_like(background), -background], 1)  # (C, 3)
-        torch.mm(by_class, torch.stack([share, rest, own]), out=buffer)
-        torch.mul(self.exponentials, buffer, out=out)
-        out.index_copy_(1, self.where, self._labelled_gradient(slopes, share).to(out.dtype))
+        by_class = torch.stack([slopes.volume, torch.ones_like(background), -background], 1)
+        torch.mm(by_class, by_voxel, out=factors)  # (C, T)
+        torch.mul(self.exponentials, factors, out=out)
+        out.index_copy_(1, self.where, labelled)
         if len(self.faint):
             z, labels = self._faint_voxels()
             out.index_add_(1, self.faint, cross_entropy_gradient(slopes, z, z.softmax(0), labels, self.rows.tables).to(out.dtype))

@@ -1,6 +1,5 @@
 """Exclusion loss: where one organ is labelled, no other can be (Shi et al. 2021, eq. 9-11)."""
 
-import torch
 from torch import Tensor, nn
 
 from nnunet_partial.losses.candidates import plain_sums

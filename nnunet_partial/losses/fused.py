@@ -2,8 +2,8 @@
 
 Forward and backward walk over the logits in pieces that fit the cache; backward computes the softmax again and writes the
 gradient, so that no tensor as large as the logits is made but the gradient itself. Only the chain from the sums to the voxels is
-written out (`by_piece`, `by_label`); what a loss makes of the sums is ordinary autograd on a few (B, L, C) numbers, and so holds for
-`batch_dice` and several processes as it stands. `candidates.plain_sums` is the same without any of this.
+written out (`by_piece`, `by_label`); what a loss makes of the sums is ordinary autograd on a few (B, L, C) numbers, and so holds
+for `batch_dice` and several processes as it stands. `candidates.plain_sums` is the same without any of this.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,8 @@ from nnunet_partial.losses.sums import CandidateSums, annotated_ids, check
 from nnunet_partial.targets import PartialTarget
 
 PIECE_BYTES = 4 * 2**20  # a piece, and what is computed from it, stays in the cache
-SMALLEST_PIECE = 1024  # voxels
+SMALLEST_SHARE = 32  # of the logits: the pieces themselves shall not be what memory is spent on
+SMALLEST_PIECE = 8192  # voxels: below, Python's own time shows
 
 
 def fused_sums(logits: Tensor, target: PartialTarget, *, exclusion: bool = True) -> CandidateSums:
@@ -93,9 +94,11 @@ class _Batch:
             z, labels = self.logits[case].to(self.dtype), self.labels[case].long()
             out.copy_(gradient_by_label(slopes, z, labels, self.tables[case]))
             return
-        buffer, second = self._buffers(2)
+        directly = out.dtype == self.dtype and out.stride(1) == 1
+        buffer, *second = self._buffers(1 if directly else 2)
         for columns, piece in self._pieces(case, buffer):
-            piece.write_gradient(slopes, out[:, columns], second[:, : len(piece.on)])
+            part = out[:, columns]
+            piece.write_gradient(slopes, part, part if directly else second[0][:, : len(piece.on)])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -104,7 +107,8 @@ class _Batch:
 
     def _buffers(self, number: int) -> Tensor:
         num_classes, voxels = self.logits.shape[1:]
-        columns = min(voxels, max(SMALLEST_PIECE, PIECE_BYTES // (num_classes * self.dtype.itemsize)))
+        size = min(PIECE_BYTES, self.logits.numel() * self.dtype.itemsize // SMALLEST_SHARE)
+        columns = min(voxels, max(SMALLEST_PIECE, size // (num_classes * self.dtype.itemsize)))
         return self.logits.new_empty(number, num_classes, columns, dtype=self.dtype)
 
     def _pieces(self, case: int, buffer: Tensor) -> Iterator[tuple[slice, Piece]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.loss_memory import kept_bytes
 from builders import random_case, target_of
 from torch import nn
+from torch.testing import assert_close
 
+from benchmarks.loss_memory import kept_bytes
 from nnunet_partial.losses import MarginalExclusionLoss, MarginalLoss, fused, fused_sums, plain_sums
 from nnunet_partial.targets import PartialTarget
 
@@ -43,7 +44,7 @@ def value_and_gradient(loss: nn.Module, logits: torch.Tensor, target: PartialTar
 def assert_equals_plain(loss, logits, target, **tolerance):
     found = value_and_gradient(loss, logits, target)
     expected = value_and_gradient(type(loss)(batch_dice=loss.batch_dice, make_sums=plain_sums), logits, target)
-    torch.testing.assert_close(found, expected, **tolerance)
+    assert_close(found, expected, **tolerance)
 
 
 def many_labels(num_organs: int, *, ignoring: bool = False) -> tuple[torch.Tensor, PartialTarget]:
@@ -83,11 +84,9 @@ class TestEqualsThePlainVersion:
         logits, target = many_labels(14, ignoring=True)
         found, expected = fused_sums(logits.double(), target), plain_sums(logits.double(), target)
         looked_for = target.annotated
-        torch.testing.assert_close(found.intersection * looked_for, expected.intersection * looked_for)
+        assert_close(found.intersection * looked_for, expected.intersection * looked_for)
         for name in ("counts", "negative_log", "volume", "overlap", "excluded_log"):
-            torch.testing.assert_close(
-                getattr(found, name), getattr(expected, name), msg=lambda text, name=name: f"{name}: {text}"
-            )
+            assert_close(getattr(found, name), getattr(expected, name), msg=lambda text, name=name: f"{name}: {text}")
 
     @pytest.mark.parametrize("layout", ["channels_last", "permuted", "every_second_voxel"])
     @every_loss
@@ -123,7 +122,7 @@ class TestEqualsThePlainVersion:
         assert value.item() == pytest.approx(gap - torch.tensor(2.0).log().item(), rel=1e-6)
         expected = torch.zeros(5)
         expected[[label, label + 2]], expected[4] = -0.5, 1
-        torch.testing.assert_close(gradient[0, :, 0], expected / 4)
+        assert_close(gradient[0, :, 0], expected / 4)
         assert_equals_plain(MarginalExclusionLoss(), logits, target)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -134,8 +133,8 @@ class TestEqualsThePlainVersion:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             value, gradient = value_and_gradient(loss(), logits, target, scale=65536)
         expected_value, expected = value_and_gradient(loss(make_sums=plain_sums), logits.float(), target, scale=65536)
-        torch.testing.assert_close(value, expected_value)
-        torch.testing.assert_close(gradient, expected.to(dtype))
+        assert_close(value, expected_value)
+        assert_close(gradient, expected.to(dtype))
 
     @every_loss
     def test_the_scale_is_applied_before_rounding_to_half(self, loss, monkeypatch):
@@ -145,7 +144,7 @@ class TestEqualsThePlainVersion:
         target = target_of(torch.zeros(1, 1, 64, 64, 64, dtype=torch.int16), ({0: {0, 2}}, {1}), num_classes=3)
         _, scaled = value_and_gradient(loss(), logits, target, scale=2.0**16)
         _, exact = value_and_gradient(loss(make_sums=plain_sums), logits.float(), target, scale=2.0**16)
-        torch.testing.assert_close(scaled.float(), exact, rtol=2e-3, atol=0)
+        assert_close(scaled.float(), exact, rtol=2e-3, atol=0)
 
     @every_loss
     def test_nothing_annotated(self, loss):
@@ -210,7 +209,7 @@ class TestBackward:
                 value = loss(make_sums=make_sums)(network(logits.to(device)), target.to(device))
             value.backward()
             results.append([parameter.grad.clone() for parameter in network.parameters()])
-        torch.testing.assert_close(*results, rtol=2e-2 if device == "cuda" else 1e-4, atol=1e-5)
+        assert_close(*results, rtol=2e-2 if device == "cuda" else 1e-4, atol=1e-5)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
     def test_the_host_never_waits_for_the_gpu(self):
@@ -233,17 +232,17 @@ class TestMemory:
         assert kept["nnU-Net"] > 2
 
     def test_peak(self):
-        """The gradient, and pieces; both in a process of their own."""
+        """The gradient, and a piece; nnU-Net's takes five times the logits."""
         command = [
             sys.executable,
             "-m",
             "benchmarks.loss_memory",
-            "--classes",
-            "5",
-            "--patch",
-            "96",
             "--one",
             "marginal_exclusion",
+            "--classes",
+            "14",
+            "--patch",
+            "64",
         ]
         found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]).stdout
-        assert 1 <= float(found.split()[-1]) <= 1.3
+        assert 0.9 <= float(found.split()[-1]) <= 1.25
