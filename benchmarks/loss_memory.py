@@ -3,8 +3,8 @@
     python -m benchmarks.loss_memory --classes 5 14 40 --patch 96
 
 *peak*: how far the process rises above what it holds once logits and label map exist (VmHWM, reset through
-/proc/self/clear_refs), each variant in a process of its own; Linux only. *kept*: bytes of the tensors that autograd holds between forward and backward,
-without logits and label map, which are the caller's; exact, and the same in every run.
+/proc/self/clear_refs), each variant in a process of its own; Linux only. *kept*: bytes of the tensors that autograd holds between
+forward and backward, without logits and label map, which are the caller's; exact, and the same in every run.
 """
 
 import argparse

@@ -18,9 +18,10 @@ from nnunet_partial.losses.by_piece import Piece, Rows
 from nnunet_partial.losses.sums import CandidateSums, annotated_ids, check
 from nnunet_partial.targets import PartialTarget
 
-PIECE_BYTES = 4 * 2**20  # a piece, and what is computed from it, stays in the cache
-SMALLEST_SHARE = 32  # of the logits: the pieces themselves shall not be what memory is spent on
-SMALLEST_PIECE = 8192  # voxels: below, Python's own time shows
+# A piece, and what is computed from it, stays in the cache; large enough that the time of Python does not show, small enough that the
+# pieces are not what memory is spent on.
+SMALLEST_PIECE, LARGEST_PIECE = 3 * 2**19, 2**22  # bytes
+PIECES = 48  # in between, a batch is cut into this many
 
 
 def fused_sums(logits: Tensor, target: PartialTarget, *, exclusion: bool = True) -> CandidateSums:
@@ -107,8 +108,9 @@ class _Batch:
 
     def _buffers(self, number: int) -> Tensor:
         num_classes, voxels = self.logits.shape[1:]
-        size = min(PIECE_BYTES, self.logits.numel() * self.dtype.itemsize // SMALLEST_SHARE)
-        columns = min(voxels, max(SMALLEST_PIECE, size // (num_classes * self.dtype.itemsize)))
+        size = self.logits.numel() * self.dtype.itemsize // PIECES
+        size = min(max(size, SMALLEST_PIECE), LARGEST_PIECE)
+        columns = min(voxels, max(1, size // (num_classes * self.dtype.itemsize)))
         return self.logits.new_empty(number, num_classes, columns, dtype=self.dtype)
 
     def _pieces(self, case: int, buffer: Tensor) -> Iterator[tuple[slice, Piece]]:

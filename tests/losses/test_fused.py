@@ -23,8 +23,8 @@ GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(
 @pytest.fixture(autouse=True)
 def several_pieces_a_case(monkeypatch):
     """Pieces of a few voxels, so that a small case has many, the last one shorter."""
-    monkeypatch.setattr(fused, "PIECE_BYTES", 2000)
-    monkeypatch.setattr(fused, "SMALLEST_PIECE", 50)
+    monkeypatch.setattr(fused, "SMALLEST_PIECE", 4000)
+    monkeypatch.setattr(fused, "PIECES", 10)
 
 
 @pytest.fixture(params=["by_piece", "by_label"])
@@ -139,7 +139,7 @@ class TestEqualsThePlainVersion:
     @every_loss
     def test_the_scale_is_applied_before_rounding_to_half(self, loss, monkeypatch):
         """With 1 / voxels as factor, an unscaled gradient keeps a digit or two in float16."""
-        monkeypatch.setattr(fused, "SMALLEST_PIECE", 10**5)
+        monkeypatch.setattr(fused, "SMALLEST_PIECE", 2**20)
         logits = torch.zeros(1, 3, 64, 64, 64, dtype=torch.float16)
         target = target_of(torch.zeros(1, 1, 64, 64, 64, dtype=torch.int16), ({0: {0, 2}}, {1}), num_classes=3)
         _, scaled = value_and_gradient(loss(), logits, target, scale=2.0**16)
