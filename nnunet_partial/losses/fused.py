@@ -18,8 +18,8 @@ from nnunet_partial.losses.by_piece import Piece, Rows
 from nnunet_partial.losses.sums import CandidateSums, annotated_ids, check
 from nnunet_partial.targets import PartialTarget
 
-# A piece, and what is computed from it, stays in the cache; large enough that the time of Python does not show, small enough that the
-# pieces are not what memory is spent on.
+# A piece, and what is computed from it, stays in the cache; it is large enough that the time of Python does not show, and small
+# enough that pieces are not what memory is spent on.
 SMALLEST_PIECE, LARGEST_PIECE = 3 * 2**19, 2**22  # bytes
 PIECES = 48  # in between, a batch is cut into this many
 
