@@ -35,15 +35,22 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
-def example(num_organs: int, patch: int) -> tuple[torch.Tensor, PartialTarget]:
-    """Logits and target of one fully and one 1/5-annotated case, blocks of 8 voxels, a ninth of them labelled where annotated."""
+def example(num_organs: int, patch: int, labelled: float = 1 / 9) -> tuple[torch.Tensor, PartialTarget]:
+    """Logits and target of one fully and one 1/5-annotated case, in blocks of 8 voxels.
+
+    Args:
+        num_organs: K.
+        patch: Edge in voxels.
+        labelled: Share of labelled blocks; in the second case only those of annotated organs stay, except where it is 1.
+    """
     num_classes = num_organs + 1
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, num_classes, *[patch] * 3, generator=generator, requires_grad=True)
-    coarse = torch.randint(-8 * num_organs, num_classes, (2, 1, *[patch // 8] * 3), generator=generator).clamp_min(0).float()
+    lowest = round(num_organs * (1 - 1 / labelled)) + (labelled == 1)
+    coarse = torch.randint(lowest, num_classes, (2, 1, *[patch // 8] * 3), generator=generator).clamp_min(0).float()
     labels = torch.nn.functional.interpolate(coarse, size=[patch] * 3, mode="nearest").to(torch.int16)
     known = max(1, num_organs // 5)
-    labels[1][labels[1] > known] = 0
+    labels[1][labels[1] > known] = 1 if labelled == 1 else 0
     tables = torch.eye(num_classes, dtype=torch.bool).repeat(2, 1, 1)
     tables[1, 0, known + 1 :] = True
     annotated = torch.ones(2, num_classes, dtype=torch.bool)
@@ -76,9 +83,9 @@ def floor(logits: torch.Tensor) -> None:
     torch.empty_like(flat).copy_(flat)
 
 
-def measure(num_organs: int, patch: int, repetitions: int, clock: str, names: list[str]) -> list[dict]:
+def measure(num_organs: int, patch: int, labelled: float, repetitions: int, clock: str, names: list[str]) -> list[dict]:
     """One row a variant: median and quartiles of its time over nnU-Net's, within repetitions."""
-    logits, target = example(num_organs, patch)
+    logits, target = example(num_organs, patch, labelled)
     losses = {name: loss_of(name, target) for name in names}
     runs = {name: lambda loss=loss: loss(logits).backward() for name, loss in losses.items()} | {"floor": lambda: floor(logits)}
     seconds = {name: [] for name in runs}
@@ -110,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=[5, 14], help="organs K (default: 5 14)")
     parser.add_argument("--patch", type=int, default=64, help="edge of the patch in voxels (default: 64)")
+    parser.add_argument("--labelled", type=float, default=1 / 9, help="share of labelled voxels (default: 1/9)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--reps", type=int, default=7)
@@ -120,10 +128,18 @@ def main() -> None:
     if args.one_allocator:
         torch.set_num_threads(args.threads)
         names = ["nnU-Net", *args.variants]
-        rows = [row for number in args.classes for row in measure(number, args.patch, args.reps, args.clock, names)]
+        rows = [
+            row for number in args.classes for row in measure(number, args.patch, args.labelled, args.reps, args.clock, names)
+        ]
         print(json.dumps(rows))
         return
-    facts = machine() | {"threads": args.threads, "clock": args.clock, "patch": args.patch, "repetitions": args.reps}
+    facts = machine() | {
+        "threads": args.threads,
+        "clock": args.clock,
+        "patch": args.patch,
+        "labelled": args.labelled,
+        "repetitions": args.reps,
+    }
     rows = []
     for allocator, variables in (("default", {}), ("reuse", REUSE)):
         command = [sys.executable, "-m", "benchmarks.loss", "--one-allocator", *sys.argv[1:]]
