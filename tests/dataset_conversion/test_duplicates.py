@@ -100,7 +100,7 @@ class TestSearch:
     def test_cached_and_the_same_whatever_the_number_of_processes(self, dataset, converted, monkeypatch):
         shutil.rmtree(dataset / ".scan_hashes", ignore_errors=True)
         assert search_dataset(dataset, num_processes=1, progress=False) == converted[2]
-        monkeypatch.setattr("nnunet_partial.dataset_conversion.scan_cache.hash_scan", None)
+        monkeypatch.setattr("nnunet_partial.dataset_conversion.duplicates.scan_cache.hash_scan", None)
         monkeypatch.setattr("nnunet_partial.dataset_conversion.duplicates.search.find_duplicates", lambda *_, **__: [])
         search_dataset(dataset, progress=False)
         touched = dataset / "imagesTr/lits_1_0000.nii.gz"
