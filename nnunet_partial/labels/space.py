@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from nnunet_partial.labels.vocabulary import other_side_among, side, suggest
+from nnunet_partial.labels.vocabulary import canonical, other_side_among, side, suggest
 
 BACKGROUND = "background"
 IGNORE = "ignore"
@@ -36,7 +36,8 @@ class LabelSpace(BaseModel):
             if name in (BACKGROUND, IGNORE):
                 faults.append(f"class '{name}' is reserved by nnU-Net; leave it out of the list")
             elif not _NAME.fullmatch(name):
-                faults.append(f"class '{name}': use lower-case letters, digits, '_' and '-' (for example 'kidney_left')")
+                example = f"did you mean '{canonical(name)}'?" if canonical(name) else "for example 'kidney_left'"
+                faults.append(f"class '{name}': use lower-case letters, digits, '_' and '-' ({example})")
         faults += [f"class '{name}' is listed twice" for name in sorted({n for n in classes if classes.count(n) > 1})]
         if len(classes) + 1 > MAX_LABEL_ID:
             faults.append(f"{len(classes)} classes do not fit into int16, in which nnU-Net's loader keeps label maps")
