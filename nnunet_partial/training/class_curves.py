@@ -8,11 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_partial.labels import Annotation, replacing
-
-CSV_NAME, PNG_NAME = "progress_classes.csv", "progress_classes.png"
-ALL_SOURCES = "all sources"
-COLUMNS = ("epoch", "source", "class", "pseudo_dice", "tp", "fp", "fn")
-SMOOTHING = 0.9  # of the moving average, as in nnU-Net's progress.png
+from nnunet_partial.report.class_curves import ALL_SOURCES, COLUMNS, CSV_NAME, PNG_NAME, draw_class_curves, read_class_curves
 
 
 class ClassCurves:
@@ -78,7 +74,7 @@ class ClassCurves:
         if not curves:  # every class is annotated in unions only
             return
         with replacing(self.folder / PNG_NAME) as temporary:
-            draw_class_curves(curves, [*self.sources, ALL_SOURCES], temporary)
+            draw_class_curves(curves, self.sources, temporary)
 
     def _lines(self) -> list[str]:
         file = self.folder / CSV_NAME
@@ -92,60 +88,6 @@ class ClassCurves:
                 if len(classes) == 1:
                     judged[self._row_of[source], self.annotation.space.id_of(classes[0]) - 1] = True
         return judged
-
-
-def read_class_curves(file: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Class -> source -> (epochs, 2) epoch and pseudo Dice, NaN where there was nothing to judge."""
-    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    with file.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            point = (float(row["epoch"]), float(row["pseudo_dice"] or "nan"))
-            curves.setdefault(row["class"], {}).setdefault(row["source"], []).append(point)
-    return {name: {source: np.array(points) for source, points in sources.items()} for name, sources in curves.items()}
-
-
-def draw_class_curves(curves: dict[str, dict[str, np.ndarray]], sources: Sequence[str], file: Path) -> None:
-    """A panel a class, a line a source (moving average), and all sources in black."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = min(3, len(curves))
-    rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.9 * rows + 0.7), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    lines = {}
-    for axes, (name, by_source) in zip(panels.flat, curves.items(), strict=False):
-        for source, points in by_source.items():
-            total = source == ALL_SOURCES
-            colour = "black" if total else f"C{sources.index(source) % 10}"
-            width = 2.0 if total else 1.3
-            lines[source] = axes.plot(points[:, 0], moving_average(points[:, 1]), color=colour, linewidth=width, label=source)[0]
-            if total:
-                axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=0.6, alpha=0.3)
-        axes.set(title=name, ylim=(-0.02, 1.02))
-        axes.grid(alpha=0.25)
-    for axes in panels.flat[len(curves) :]:
-        axes.set_visible(False)
-    figure.supxlabel("epoch", fontsize=10)
-    figure.supylabel(f"pseudo Dice where looked for, moving average ({SMOOTHING})", fontsize=10)
-    ordered = [lines[source] for source in sources if source in lines]
-    figure.legend(handles=ordered, loc="outside upper center", ncols=min(6, len(ordered)), frameon=False)
-    figure.savefig(file, dpi=90, metadata={"Software": None})
-
-
-def moving_average(values: np.ndarray) -> np.ndarray:
-    """Exponential moving average that begins at the first known value and passes over NaN.
-
-    Shape:
-        values (epochs,); returns (epochs,), NaN before the first known value.
-    """
-    averaged, last = np.full(len(values), np.nan), np.nan
-    for n, value in enumerate(values):
-        if not np.isnan(value):
-            last = value if np.isnan(last) else SMOOTHING * last + (1 - SMOOTHING) * value
-        averaged[n] = last
-    return averaged
 
 
 def _dice_text(tp: int, fp: int, fn: int) -> str:

@@ -8,8 +8,9 @@ import pytest
 from nnunetv2.training.logging import nnunet_logger
 
 from nnunet_partial.labels import Annotation
+from nnunet_partial.report.class_curves import ALL_SOURCES, moving_average, read_class_curves
 from nnunet_partial.trainers import nnUNetTrainerMarginal
-from nnunet_partial.training.class_curves import ALL_SOURCES, ClassCurves, moving_average, read_class_curves
+from nnunet_partial.training.class_curves import ClassCurves
 from nnunet_partial.training.epoch_bar import EpochBar
 
 DATASET_JSON = {
