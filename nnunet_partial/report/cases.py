@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from nnunet_partial.evaluation import ClassKey, judged_keys
+from nnunet_partial.evaluation.folder import UNLISTED_SOURCE
 from nnunet_partial.labels import Annotation, AnnotationProtocol
 
 COUNTS = ("FP", "TP", "FN", "TN", "n_pred", "n_ref", "volume_ref_ml", "volume_pred_ml")  # describe a case, not its quality
 NOT_STATED = "not stated"
+OUTSIDE = "not in the dataset"  # held-out cases: the annotation knows no source of them
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,24 @@ def foreground_keys(cases: Sequence[JudgedCase]) -> list[ClassKey]:
     return [key for key in known if isinstance(key, int) or not any(number in known for number in key)]
 
 
+def below_class_means(cases: Sequence[JudgedCase]) -> dict[str, float]:
+    """Identifier -> how far the case's Dice lies from its classes' means, on average; none without a Dice.
+
+    Mean Dice alone would call every case worst that was annotated for a hard class only.
+    """
+    keys = class_keys(cases)
+    values = np.array([[case.value(key, "Dice") for key in keys] for case in cases]).reshape(len(cases), len(keys))
+    known = ~np.isnan(values)
+    means = np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1)
+    differences = np.where(known, values - means, 0).sum(1) / np.maximum(known.sum(1), 1)
+    return {case.identifier: float(differences[n]) for n, case in enumerate(cases) if known[n].any()}
+
+
 def worst_first(cases: Sequence[JudgedCase]) -> list[JudgedCase]:
-    """Cases that have a Dice, the lowest mean first."""
-    return sorted((case for case in cases if not np.isnan(case.mean_dice)), key=lambda case: (case.mean_dice, case.identifier))
+    """Cases that have a Dice, the one furthest below its classes' means first."""
+    below = below_class_means(cases)
+    ranked = [case for case in cases if case.identifier in below]
+    return sorted(ranked, key=lambda case: (round(below[case.identifier], 9), case.identifier))
 
 
 def protocol_of(case: JudgedCase, annotation: Annotation) -> AnnotationProtocol:
@@ -110,9 +127,10 @@ def _cases_of(file: Path) -> list[JudgedCase]:
 
 def _case_of(entry: dict[str, Any]) -> JudgedCase:
     prediction = Path(entry["prediction_file"])
+    source = entry.get("source", NOT_STATED)
     return JudgedCase(
         identifier=entry.get("identifier") or prediction.name.split(".")[0],
-        source=entry.get("source", NOT_STATED),
+        source=OUTSIDE if source == UNLISTED_SOURCE else source,
         reference_file=Path(entry["reference_file"]),
         prediction_file=prediction,
         metrics={_key(text): _numbers(values) for text, values in entry["metrics"].items()},

@@ -8,12 +8,12 @@ import numpy as np
 from nnunet_partial.report.slices import SIDES, VIEWS, ShownCase, View, class_colour, draw_slice
 
 RIGHT, MISSED, TOO_MUCH, CONFUSED, NOT_JUDGED = 1, 2, 3, 4, 5
-DIFFERENCES = {
-    RIGHT: ("as in the reference", "#6b8f71"),
-    MISSED: ("missed", "#58a6ff"),
-    TOO_MUCH: ("too much", "#ff9f1c"),
-    CONFUSED: ("another class", "#ff5fa2"),
-    NOT_JUDGED: ("nobody looked for it here: not judged", "#f2f4f8"),
+DIFFERENCES = {  # colours that no class near the front of the palette has
+    RIGHT: ("as in the reference", "#8796a5"),
+    MISSED: ("missed", "#ff4d5a"),
+    TOO_MUCH: ("too much", "#19e6ff"),
+    CONFUSED: ("another class", "#ff7bf0"),
+    NOT_JUDGED: ("nobody looked for it here: not judged", "#ffffff"),
 }
 PAPER, INK, FAINT = "#0e1116", "#f2f4f8", "#9aa4b2"
 
@@ -171,10 +171,7 @@ def _figure(width: float, height: float) -> object:
 
 
 def _png(figure: object) -> bytes:
-    """The figure in 256 colours, a quarter of the bytes, and without a word on when or by what it was drawn."""
-    from PIL import Image
-
-    drawn, packed = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=100, facecolor=PAPER, metadata={"Software": None})
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
-    return packed.getvalue()
+    """The figure, without a word on when or by what it was drawn."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100, facecolor=PAPER, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return content.getvalue()

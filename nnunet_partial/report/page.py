@@ -108,13 +108,14 @@ def write_report(contents: ReportContents, path: Path, *, num_worst: int = 3, vi
     drawn = {}
     for case in pictured:
         shown, difference = _read(contents, case)
+        views = views_of_errors(difference, *shown.label_maps)
         if case in worst:
-            drawn[case.identifier] = _picture(contents, shown, difference)
+            drawn[case.identifier] = draw_comparison(shown, difference, views, contents.annotation.space.num_classes)
         if viewer:
             dice = "" if np.isnan(case.mean_dice) else f", mean Dice {case.mean_dice:.3f}"
             target = path.parent / pages[case.identifier]
             write_viewer(
-                shown, difference, _names_by_id(contents, case), target,
+                shown, difference, views, _names_by_id(contents, case), target,
                 title=f"{case.identifier} ({case.source}){dice}", back=f"../{quote(path.name)}",
             )  # fmt: skip
     links = {identifier: quote(page) for identifier, page in pages.items()}
@@ -207,11 +208,6 @@ def _read(contents: ReportContents, case: JudgedCase) -> tuple[ShownCase, np.nda
         return shown, difference_map(*shown.label_maps, table)
     except ValueError as error:
         raise ValueError(f"case '{case.identifier}': {error}") from None
-
-
-def _picture(contents: ReportContents, shown: ShownCase, difference: np.ndarray) -> bytes:
-    views = views_of_errors(difference, *shown.label_maps)
-    return draw_comparison(shown, difference, views, contents.annotation.space.num_classes)
 
 
 def _names_by_id(contents: ReportContents, case: JudgedCase) -> dict[int, str]:

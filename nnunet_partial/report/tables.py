@@ -7,7 +7,7 @@ import numpy as np
 
 from nnunet_partial.evaluation import ClassKey, class_name
 from nnunet_partial.labels import Annotation
-from nnunet_partial.report.cases import JudgedCase, class_keys, foreground_keys, metric_names, worst_first
+from nnunet_partial.report.cases import JudgedCase, below_class_means, class_keys, foreground_keys, metric_names, worst_first
 from nnunet_partial.report.intervals import MeanInterval, mean_interval, mean_of_means_interval
 
 
@@ -61,15 +61,16 @@ def source_rows(cases: Sequence[JudgedCase], annotation: Annotation) -> dict[str
 
 
 def case_rows(cases: Sequence[JudgedCase], annotation: Annotation) -> dict[str, Any]:
-    """Dice of every case and class, the lowest mean first; None where nobody looked, NaN where the class is in neither."""
+    """Dice of every case and class, worst first; None where nobody looked, NaN where the class is in neither."""
     keys = class_keys(cases)
-    ordered = worst_first(cases)
+    ordered, below = worst_first(cases), below_class_means(cases)
     ordered += [case for case in cases if case not in ordered]
     rows = [
         {
             "identifier": case.identifier,
             "source": case.source,
             "mean": case.mean_dice,
+            "below": below.get(case.identifier, float("nan")),
             "cells": [case.value(key, "Dice") if key in case.judged else None for key in keys],
         }
         for case in ordered

@@ -6,7 +6,7 @@ A page opened as a file may not fetch other files, so the volumes stand in it, a
 import base64
 import gzip
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +14,7 @@ import numpy as np
 
 from nnunet_partial.labels import replacing
 from nnunet_partial.report.overlays import DIFFERENCES
-from nnunet_partial.report.slices import ShownCase, class_colour
+from nnunet_partial.report.slices import ShownCase, View, class_colour
 from nnunet_partial.report.templates import render
 
 VENDOR = Path(__file__).parent / "vendor" / "niivue"
@@ -31,13 +31,21 @@ def install_script(folder: Path) -> None:
 
 
 def write_viewer(
-    case: ShownCase, difference: np.ndarray, class_names: Mapping[int, str], path: Path, *, title: str, back: str
+    case: ShownCase,
+    difference: np.ndarray,
+    views: Sequence[View],
+    class_names: Mapping[int, str],
+    path: Path,
+    *,
+    title: str,
+    back: str,
 ) -> None:
     """Write the page of one case beside the script.
 
     Args:
         case: With the reference and the prediction as label maps.
         difference: `difference_map` of the two.
+        views: Slices at which the page opens.
         class_names: Label id -> name; a union that has an id of its own included.
         path: The HTML file.
         title: The case's name and what is to be known of it.
@@ -59,6 +67,7 @@ def write_viewer(
         classes=[(number, name, colour) for number, (name, colour) in classes.items()],
         differences=[(number, name, colour) for number, (name, colour) in DIFFERENCES.items()],
         shape=case.image.shape,
+        start=[next(view.index for view in views if view.axis == axis) // steps[axis] for axis in range(3)],
         steps=steps if max(steps) > 1 else None,
     )
     with replacing(path) as temporary:
