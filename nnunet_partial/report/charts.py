@@ -41,7 +41,7 @@ def box_plot(values: Mapping[str, Sequence[float]], metric: str, colour: int = 0
     """
     names = list(values)
     with _style():
-        figure, (axes,) = _panels(1, 1, width=8.2, height=0.42 * len(names) + 0.75)
+        figure, (axes,) = _panels(1, 1, width=10.6, height=0.42 * len(names) + 0.8)
         for row, name in enumerate(names):
             known = np.asarray(values[name], float)
             axes.scatter(known, row + _spread(len(known)), s=16, color=SERIES[colour], alpha=0.75, linewidths=0, zorder=3)
@@ -70,7 +70,7 @@ def _draw_box(axes: object, row: int, values: np.ndarray) -> None:
 def loss_chart(run: TrainingRun) -> str:
     """Training and validation loss over the epochs."""
     with _style():
-        figure, (axes,) = _panels(1, 1, width=8.2, height=2.6)
+        figure, (axes,) = _panels(1, 1, width=10.6, height=3.0)
         for n, (name, values) in enumerate((("training", run.train_loss), ("validation", run.val_loss))):
             axes.plot(run.epochs, values, color=SERIES[n], linewidth=1.6, label=name)
         axes.set(xlabel="epoch", ylabel="loss")
@@ -86,7 +86,7 @@ def dice_chart(run: TrainingRun) -> str:
     sources = sorted({source for by_source in run.curves.values() for source in by_source} - {ALL_SOURCES})
     colours = {source: SERIES[n % len(SERIES)] for n, source in enumerate(sources)} | {ALL_SOURCES: INK}
     with _style():
-        figure, _ = _panels(0, 0, width=8.2, height=1.9 * rows + 0.7)
+        figure, _ = _panels(0, 0, width=10.6, height=2.3 * rows + 0.8)
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         draw_panels(figure, panels, run.curves, colours)
         return _svg(figure, f"dice {run.fold}")

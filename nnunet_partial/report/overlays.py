@@ -40,9 +40,8 @@ def difference_map(reference: np.ndarray, prediction: np.ndarray, table: np.ndar
         kind[number] = np.where(candidates, RIGHT, TOO_MUCH if number == 0 else CONFUSED)
     kind[1:, 0] = MISSED
     kind[0] = np.where(table[0], NOT_JUDGED, TOO_MUCH)
-    kind[0, 0] = 0
     kind[table.all(axis=1)] = NOT_JUDGED  # the ignore label, or a case nobody annotated
-    kind[:, 0][table[:, 0]] = 0
+    kind[0, 0] = 0
     planes = [kind[np.asarray(r, np.intp), np.asarray(p, np.intp)] for r, p in zip(reference, prediction, strict=True)]
     return np.stack(planes)  # plane by plane: the indices take 16 bytes a voxel
 
@@ -77,7 +76,7 @@ def draw_comparison(case: ShownCase, difference: np.ndarray, views: Sequence[Vie
     colours = {number: class_colour(number) for number in range(1, max(num_classes, int(reference.max()) + 1))}
     unknown = len(colours) + 1
     not_judged = difference == NOT_JUDGED
-    annotated = np.where(not_judged & (reference == 0), unknown, reference)
+    annotated = np.where(not_judged, unknown, reference)
     hatch = {unknown: DIFFERENCES[NOT_JUDGED][1]}
     columns = (
         ("reference", annotated, colours | hatch, [unknown]),

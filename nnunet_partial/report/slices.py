@@ -121,7 +121,8 @@ def _read_volume(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
         raise FileNotFoundError(f"there is no file {path}")
     if path.name.endswith((".nii", ".nii.gz")):
         try:
-            volume = nib.as_closest_canonical(nib.load(path))
+            volume = nib.load(path)
+            volume = nib.as_closest_canonical(volume) if volume.ndim == 3 else volume
             array, spacing_mm = np.asarray(volume.dataobj), tuple(float(step) for step in volume.header.get_zooms()[:3])
         except (nib.filebasedimages.ImageFileError, OSError, EOFError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from None

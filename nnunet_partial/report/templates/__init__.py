@@ -21,6 +21,7 @@ def render(name: str, **values: Any) -> str:
     environment.filters |= {
         "number": number,
         "interval": interval,
+        "signed": lambda value: f"{round(value, 3) + 0.0:+.3f}",
         "words": lambda text: str(text).replace("_", " "),
         "png": lambda content: "data:image/png;base64," + base64.b64encode(content).decode("ascii"),
         "svg": Markup,
