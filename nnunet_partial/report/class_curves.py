@@ -41,10 +41,16 @@ def draw_class_curves(curves: Curves, sources: Sequence[str], file: Path) -> Non
 def draw_panels(figure: object, panels: np.ndarray, curves: Curves, colours: dict[str, str]) -> None:
     """Fill a grid of axes, a class each, and put the legend above them."""
     lines = {}
+    dashed = [source for n, source in enumerate(colours) if colours[source] in list(colours.values())[:n]]  # a colour used before
     for axes, (name, by_source) in zip(panels.flat, curves.items(), strict=False):
         for source, points in by_source.items():
             total = source == ALL_SOURCES
-            look = {"color": colours[source], "linewidth": 2.0 if total else 1.3, "label": source}
+            look = {
+                "color": colours[source],
+                "linewidth": 2.0 if total else 1.3,
+                "label": source,
+                "ls": "--" if source in dashed else "-",
+            }
             lines[source] = axes.plot(points[:, 0], moving_average(points[:, 1]), **look)[0]
             if total:
                 axes.plot(points[:, 0], points[:, 1], color=colours[source], linewidth=0.6, alpha=0.35)

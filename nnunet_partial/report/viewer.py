@@ -19,13 +19,14 @@ from nnunet_partial.report.templates import render
 
 VENDOR = Path(__file__).parent / "vendor" / "niivue"
 SCRIPT = "niivue-0.69.0.umd.js"
+LICENCES = {"LICENSE": "niivue-LICENSE.txt", "THIRD_PARTY_LICENSES.txt": "niivue-THIRD-PARTY-LICENSES.txt"}
 MAX_VOXELS = 2**23  # a page of some 10 MB; larger scans are shown at every second voxel along an axis, or fewer
 
 
 def install_script(folder: Path) -> None:
-    """Put NiiVue and its licence beside the pages."""
+    """Put NiiVue and its licences beside the pages."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, target in ((SCRIPT, SCRIPT), ("LICENSE", "niivue-LICENSE.txt")):
+    for name, target in {SCRIPT: SCRIPT, **LICENCES}.items():
         with replacing(folder / target) as temporary:
             shutil.copyfile(VENDOR / name, temporary)
 

@@ -53,6 +53,7 @@ def test_links_lead_somewhere(report_page):
                 assert (page.parent / target).is_file()
     assert (report_page.parent / "report_viewer" / "niivue-0.69.0.umd.js").stat().st_size > 1_000_000
     assert "BSD 2-Clause" in (report_page.parent / "report_viewer" / "niivue-LICENSE.txt").read_text()
+    assert "nifti-reader-js" in (report_page.parent / "report_viewer" / "niivue-THIRD-PARTY-LICENSES.txt").read_text()
 
 
 def test_ids_are_unique(report_page):
