@@ -66,6 +66,19 @@ def test_help_imports_neither_torch_nor_nnunet():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_data_files_are_packaged():
+    call = next(
+        node
+        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+        if isinstance(node, ast.keyword) and node.arg == "package_data"
+    )
+    patterns = ast.literal_eval(call.value)["nnunet_partial"]
+    package = ROOT / "nnunet_partial"
+    packaged = {path for pattern in patterns for path in package.glob(pattern)}
+    data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert not data - packaged
+
+
 def test_no_junk_drawers():
     names = {path.stem for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
     assert not names & {"utils", "util", "misc", "helpers", "common"}

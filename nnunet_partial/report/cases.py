@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from nnunet_partial.evaluation import ClassKey, judged_keys
-from nnunet_partial.evaluation.folder import UNLISTED_SOURCE
 from nnunet_partial.labels import Annotation, AnnotationProtocol
 
 COUNTS = ("FP", "TP", "FN", "TN", "n_pred", "n_ref", "volume_ref_ml", "volume_pred_ml")  # describe a case, not its quality
 NOT_STATED = "not stated"
-OUTSIDE = "not in the dataset"  # held-out cases: the annotation knows no source of them
+UNLISTED = "unlisted"  # what `evaluate` writes where the annotation does not know a case
+OUTSIDE = "not in the dataset"
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _case_of(entry: dict[str, Any]) -> JudgedCase:
     source = entry.get("source", NOT_STATED)
     return JudgedCase(
         identifier=entry.get("identifier") or prediction.name.split(".")[0],
-        source=OUTSIDE if source == UNLISTED_SOURCE else source,
+        source=OUTSIDE if source == UNLISTED else source,
         reference_file=Path(entry["reference_file"]),
         prediction_file=prediction,
         metrics={_key(text): _numbers(values) for text, values in entry["metrics"].items()},

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK
 
+from nnunet_partial.evaluation import evaluate_folder, write_summary
 from nnunet_partial.labels import Annotation
 from nnunet_partial.report.cases import below_class_means, foreground_keys, metric_names, protocol_of, read_cases, worst_first
 from nnunet_partial.report.intervals import mean_interval, mean_of_means_interval
@@ -84,6 +86,16 @@ class TestCases:
         below = below_class_means(cases)
         assert below == pytest.approx({"hard": -0.1, "harder": 0.1, "easy": -0.1, "easier": 0.1})
         assert [case.identifier for case in worst_first(cases)] == ["easy", "hard", "easier", "harder"]
+
+    def test_held_out_cases_as_evaluate_writes_them(self, tmp_path, annotation):
+        for folder in ("references", "predictions"):
+            (tmp_path / folder).mkdir()
+            labels = SimpleITK.GetImageFromArray(np.ones((2, 2, 2), np.uint8))
+            SimpleITK.WriteImage(labels, str(tmp_path / folder / "z.nii.gz"))
+        found = evaluate_folder(tmp_path / "references", tmp_path / "predictions", annotation, full_reference=True)
+        write_summary(found, tmp_path / "summary.json")
+        (case,) = read_cases([tmp_path / "summary.json"])
+        assert (case.source, case.mean_dice) == ("not in the dataset", 1.0)
 
     def test_a_union_is_left_out_of_the_mean_where_its_classes_are_known(self, tmp_path):
         file = write_summary_file(tmp_path / "s.json", {"a": {"2": 0.5, "(2, 3)": NAN}, "b": {"2": NAN, "(2, 3)": 0.9}})
