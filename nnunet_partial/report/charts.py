@@ -49,7 +49,7 @@ def box_plot(values: Mapping[str, Sequence[float]], metric: str, colour: int = 0
                 _draw_box(axes, row, known)
         axes.set_yticks(range(len(names)), [f"{name}  (n={len(values[name])})" for name in names])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.set(xlabel=metric, ylim=(len(names) - 0.4, -0.6))
+        axes.set(xlabel=metric.replace("_mm", " (mm)"), ylim=(len(names) - 0.4, -0.6))
         if metric in ("Dice", "IoU", "NSD", "Precision", "Recall"):
             axes.set_xlim(-0.02, 1.02)
         axes.grid(axis="x", linewidth=0.7)
