@@ -150,7 +150,7 @@ def _values(
         "coverage": tables.coverage(annotation, contents.licences),
         "show_licences": any(contents.licences.values()),
         "training": [_training_values(run) for run in runs if len(run.epochs)],
-        "no_training": "The trained model is not at hand, so there are no training curves.",
+        "no_training": "No training log is at hand, so there are no training curves.",
         "environment": _environment(contents, runs),
         "commands": contents.commands,
         "resamples": RESAMPLES,

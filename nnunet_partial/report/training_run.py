@@ -54,7 +54,7 @@ def read_training_run(folder: Path, class_names: Sequence[str]) -> TrainingRun:
     epochs: dict[int, dict] = {}
     for log in sorted(folder.glob("training_log_*.txt")):
         _read_log(log, epochs)
-    numbers = sorted(epochs)
+    numbers = sorted(number for number, values in epochs.items() if "train_loss" in values)  # one that has begun has none yet
     columns = {name: np.array([epochs[number].get(name, np.nan) for number in numbers]) for name in _VALUES}
     csv_file = folder / CSV_NAME
     curves = read_class_curves(csv_file) if csv_file.is_file() else _curves_of_log(epochs, class_names)

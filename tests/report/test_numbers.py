@@ -137,7 +137,8 @@ class TestTrainingRun:
     def test_an_epoch_trained_again_counts_once(self, tmp_path):
         first = self.LOG.format(0, 0.9, "0.1, nan") + self.LOG.format(1, 0.8, "0.2, nan")
         (tmp_path / "training_log_1.txt").write_text(first)
-        (tmp_path / "training_log_2.txt").write_text(self.LOG.format(1, -7e-05, "np.float64(0.3), np.float64(1.0)"))
+        again = self.LOG.format(1, -7e-05, "np.float64(0.3), np.float64(1.0)")
+        (tmp_path / "training_log_2.txt").write_text(again + "Epoch 2\n")
         run = read_training_run(tmp_path, ["liver", "spleen"])
         assert run.epochs.tolist() == [0, 1]
         assert run.train_loss.tolist() == [0.9, -7e-05]
@@ -145,6 +146,11 @@ class TestTrainingRun:
         assert run.seconds.sum() == 4
         assert run.curves["liver"]["all sources"].tolist() == [[0, 0.1], [1, 0.3]]
         assert not run.has_sources
+
+    def test_an_epoch_begun_again_and_not_finished_has_no_values(self, tmp_path):
+        (tmp_path / "training_log_1.txt").write_text(self.LOG.format(0, 0.9, "0.1") + self.LOG.format(1, 0.8, "0.2"))
+        (tmp_path / "training_log_2.txt").write_text("Epoch 1\n")
+        assert read_training_run(tmp_path, ["liver"]).epochs.tolist() == [0]
 
     def test_the_csv_is_preferred_to_the_log(self, tmp_path):
         (tmp_path / "training_log_1.txt").write_text(self.LOG.format(0, 0.9, "0.1"))
