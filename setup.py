@@ -13,7 +13,13 @@ setup(
     package_dir={f"nnunet_partial.{name}": name for name in STREET},
     # a plain folder, not a package: nnU-Net puts it on sys.path to find our trainers (variable nnUNet_extTrainer)
     package_data={
-        "nnunet_partial": ["ext_trainers/*.py", "labels/*.json"],
+        "nnunet_partial": [
+            "ext_trainers/*.py",
+            "labels/*.json",
+            "report/templates/*.html",
+            "report/templates/*.css",
+            "report/vendor/niivue/*",
+        ],
         "nnunet_partial.dataset_conversion": ["presets/*.yaml"],
     },
 )

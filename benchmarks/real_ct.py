@@ -19,10 +19,11 @@ import time
 from pathlib import Path
 from statistics import fmean
 
-from nnunet_partial.demo.picture import draw_picture, read_shown_case
+from nnunet_partial.demo.picture import draw_picture
 from nnunet_partial.evaluation import evaluate_folder, write_summary
 from nnunet_partial.labels import Annotation, write_json
 from nnunet_partial.paths import TRAINER_FOLDER, TRAINER_VARIABLE
+from nnunet_partial.report.slices import read_shown_case
 
 CLASSES = ("liver", "spleen", "pancreas", "kidney_left", "kidney_right")
 TRAINERS = {"naive": "nnUNetTrainerNaive", "ours": "nnUNetTrainerMarginalExclusion"}
@@ -154,7 +155,7 @@ def draw(out: Path, summaries: dict[str, dict], training_cases: int) -> None:
         read_shown_case(
             folder / "imagesTr" / f"{key}_0000.nii.gz",
             folder / "labelsTr" / f"{key}.nii.gz",
-            [out / f"predictions_{name}" / f"{key}.nii.gz" for name in TRAINERS],
+            *(out / f"predictions_{name}" / f"{key}.nii.gz" for name in TRAINERS),
         )
         for key in shown
     ]

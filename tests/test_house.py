@@ -13,13 +13,14 @@ ROOMS = {
     "targets": {"labels"},
     "losses": {"targets", "labels"},
     "evaluation": {"labels"},
-    "training": {"losses", "targets", "evaluation", "labels", "paths"},
+    "report": {"evaluation", "labels", "paths"},
+    "training": {"losses", "targets", "evaluation", "report", "labels", "paths"},
     "trainers": {"training", "losses", "targets", "labels"},
     "planners": {"training", "paths", "labels"},
     "dataset_conversion": {"labels", "paths"},
 }
-WITHOUT_HOST = ("labels", "targets", "losses", "evaluation")
-WITHOUT_TORCH = ("labels", "dataset_conversion", "evaluation")
+WITHOUT_HOST = ("labels", "targets", "losses", "evaluation", "report")
+WITHOUT_TORCH = ("labels", "dataset_conversion", "evaluation", "report")
 STREET = ("trainers", "planners", "dataset_conversion")
 
 
@@ -60,9 +61,22 @@ def test_rooms_that_do_not_know_torch(room):
 def test_help_imports_neither_torch_nor_nnunet():
     code = (
         "import sys; from nnunet_partial.cli import build_parser; build_parser().format_help(); "
-        "heavy = {'torch', 'nnunetv2', 'SimpleITK', 'pandas', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {'torch', 'nnunetv2', 'SimpleITK', 'pandas', 'matplotlib', 'jinja2'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_data_files_are_packaged():
+    call = next(
+        node
+        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+        if isinstance(node, ast.keyword) and node.arg == "package_data"
+    )
+    patterns = ast.literal_eval(call.value)["nnunet_partial"]
+    package = ROOT / "nnunet_partial"
+    packaged = {path for pattern in patterns for path in package.glob(pattern)}
+    data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert not data - packaged
 
 
 def test_no_junk_drawers():

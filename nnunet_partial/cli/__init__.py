@@ -21,6 +21,8 @@ COMMANDS = (
     "plan",
     "evaluate",
     "compare",
+    "report",
+    "predict-preview",
     "export",
     "schema",
     "demo",
@@ -38,6 +40,7 @@ the journey:
   nnUNetv2_predict -d 500 -i IN -o OUT -c 3d_fullres -f 0 -tr nnUNetTrainerMarginalExclusion
   nnunet_partial evaluate -d 500 -i OUT       Dice over what each case's annotators looked for
   nnunet_partial compare RUN_A RUN_B          are the differences more than chance?
+  nnunet_partial report -d 500 -i OUT         one page: metrics, worst cases, who annotated what, training
 """
 
 
@@ -52,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nnunet_partial {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        importlib.import_module(f"nnunet_partial.cli.{name}").add_parser(subparsers)
+        importlib.import_module(f"nnunet_partial.cli.{name.replace('-', '_')}").add_parser(subparsers)
     return parser
 
 

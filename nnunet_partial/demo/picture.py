@@ -1,65 +1,20 @@
 """The demonstration's picture: slices of held-out cases with the truth and both segmentations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from scipy.ndimage import zoom
 
 from nnunet_partial.demo.phantom import ORGANS
+from nnunet_partial.report.slices import VIEWS, ShownCase, View, class_colour, draw_slice
 
-COLOURS = {
-    "liver": "#e8833a",
-    "spleen": "#9b6bd6",
-    "pancreas": "#f5d547",
-    "kidney_left": "#3fa7e0",
-    "kidney_right": "#3ccf91",
-}
+COLOURS = {number: class_colour(number) for number in range(1, len(ORGANS) + 1)}
 COLUMNS = (
     ("truth", "what is there"),
     ("stock nnU-Net", "unannotated organs are background"),
     ("nnunet_partial", "unannotated organs are left open"),
 )
-WINDOW_HU = (-140, 240)
-FINE_MM = 1.0  # slices are drawn at this voxel size
 PAPER, INK, FAINT = "#0e1116", "#f2f4f8", "#9aa4b2"
-
-
-@dataclass(frozen=True)
-class ShownCase:
-    """What the picture needs of one case, arrays running to right, anterior, superior.
-
-    Attributes:
-        image: Hounsfield units.
-        label_maps: The truth, then one prediction a method.
-        spacing_mm: Voxel size along each axis.
-    """
-
-    image: np.ndarray
-    label_maps: tuple[np.ndarray, ...]
-    spacing_mm: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class _View:
-    """One slice through a case: the axis it is cut along and where."""
-
-    name: str
-    axis: int
-    index: int
-
-    def of(self, array: np.ndarray) -> np.ndarray:
-        """The slice as seen by radiologists: patient's right on the left, anterior or superior up."""
-        return np.take(array, self.index, axis=self.axis)[::-1].T[::-1]
-
-
-def read_shown_case(image: Path, truth: Path, predictions: Sequence[Path]) -> ShownCase:
-    """Read a case and its predictions, all brought to right, anterior, superior."""
-    volumes = [nib.as_closest_canonical(nib.load(path)) for path in (image, truth, *predictions)]
-    arrays = [np.asarray(volume.dataobj) for volume in volumes]
-    return ShownCase(arrays[0], tuple(arrays[1:]), tuple(float(step) for step in volumes[0].header.get_zooms()[:3]))
 
 
 def draw_picture(
@@ -85,7 +40,7 @@ def draw_picture(
     from matplotlib.figure import Figure
 
     views = [(n, view) for n, case in enumerate(cases) for view in telling_views(case.label_maps[0])]
-    heights = [_extent_mm(cases[n], view)[1] / _extent_mm(cases[n], view)[0] for n, view in views]
+    heights = [height_mm / width_mm for width_mm, height_mm in (view.extent_mm(cases[n]) for n, view in views)]
     width = 3.5
     figure = Figure(figsize=(len(COLUMNS) * width + 0.5, sum(heights) * width + 0.09 * len(views) + 1.75), facecolor=PAPER)
     FigureCanvasAgg(figure)
@@ -97,7 +52,7 @@ def draw_picture(
     for row, (n, view) in enumerate(views):
         for column in range(len(COLUMNS)):
             axes = figure.add_subplot(grid[row, column])
-            _draw_slice(axes, cases[n], view, cases[n].label_maps[column])
+            draw_slice(axes, cases[n], view, cases[n].label_maps[column], COLOURS)
             if row == 0:
                 name, meaning = COLUMNS[column]
                 axes.set_title(name, color=INK, fontsize=12.5, fontweight="bold", pad=22)
@@ -114,45 +69,15 @@ def draw_picture(
     figure.savefig(path, dpi=110, facecolor=PAPER)
 
 
-def telling_views(truth: np.ndarray) -> list[_View]:
+def telling_views(truth: np.ndarray) -> list[View]:
     """The axial and the coronal slice that show most of all organs: largest product of the organs' areas."""
     views = []
-    for name, axis in (("axial", 2), ("coronal", 1)):
+    for name, axis in VIEWS[:2]:
         others = tuple(k for k in range(3) if k != axis)
         areas = np.stack([np.count_nonzero(truth == number, axis=others) for number in range(1, len(ORGANS) + 1)])
         largest = np.maximum(areas.max(axis=1, keepdims=True), 1)
-        views.append(_View(name, axis, int(np.argmax(np.log(areas / largest + 0.05).sum(axis=0)))))
+        views.append(View(name, axis, int(np.argmax(np.log(areas / largest + 0.05).sum(axis=0)))))
     return views
-
-
-def _extent_mm(case: ShownCase, view: _View) -> tuple[float, float]:
-    across, up = (k for k in range(3) if k != view.axis)
-    return case.image.shape[across] * case.spacing_mm[across], case.image.shape[up] * case.spacing_mm[up]
-
-
-def _draw_slice(axes: object, case: ShownCase, view: _View, labels: np.ndarray) -> None:
-    width_mm, height_mm = _extent_mm(case, view)
-    extent = (0, width_mm, height_mm, 0)
-    low, high = WINDOW_HU
-    grey = _finer(np.clip(view.of(case.image).astype(np.float32), low, high), case, view)
-    axes.imshow(grey, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
-    for number, organ in enumerate(ORGANS, 1):
-        share = _finer((view.of(labels) == number).astype(np.float32), case, view)
-        if share.max() > 0.5:
-            rows, columns = share.shape
-            x, y = (np.arange(columns) + 0.5) * width_mm / columns, (np.arange(rows) + 0.5) * height_mm / rows
-            axes.contourf(x, y, share, levels=[0.5, 2], colors=[COLOURS[organ]], alpha=0.42)
-            axes.contour(x, y, share, levels=[0.5], colors=[COLOURS[organ]], linewidths=1.3)
-    axes.set(xlim=(0, width_mm), ylim=(height_mm, 0), xticks=[], yticks=[], facecolor="black", aspect="equal")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _finer(plane: np.ndarray, case: ShownCase, view: _View) -> np.ndarray:
-    """A slice at `FINE_MM`, by linear interpolation, so that outlines do not show the voxels' steps."""
-    across, up = (k for k in range(3) if k != view.axis)
-    factors = (case.spacing_mm[up] / FINE_MM, case.spacing_mm[across] / FINE_MM)
-    return zoom(plane, factors, order=1, mode="nearest", grid_mode=True)
 
 
 def _draw_legend(figure: object, annotated: Mapping[str, int], training_cases: int, scans: str) -> None:
@@ -160,9 +85,11 @@ def _draw_legend(figure: object, annotated: Mapping[str, int], training_cases: i
 
     handles = [
         Patch(
-            facecolor=COLOURS[organ], edgecolor="none", label=f"{organ.replace('_', ' ')}  {annotated[organ]} of {training_cases}"
+            facecolor=COLOURS[number],
+            edgecolor="none",
+            label=f"{organ.replace('_', ' ')}  {annotated[organ]} of {training_cases}",
         )
-        for organ in ORGANS
+        for number, organ in enumerate(ORGANS, 1)
     ]
     inches = figure.get_figheight()
     figure.legend(

@@ -248,7 +248,8 @@ class Demo:
 
     def draw(self, report: Report) -> None:
         """Slices of two held-out cases with the truth and both segmentations."""
-        from nnunet_partial.demo.picture import draw_picture, read_shown_case
+        from nnunet_partial.demo.picture import draw_picture
+        from nnunet_partial.report.slices import read_shown_case
 
         results = json.loads((self.folder / "results.json").read_text())
         shown = sorted(results["cases"])[:2]
@@ -257,7 +258,7 @@ class Demo:
             read_shown_case(
                 held_out / "imagesTs" / f"{case}_0000.nii.gz",
                 held_out / "labelsTs" / f"{case}.nii.gz",
-                [self._predictions(name) / f"{case}.nii.gz" for name in names],
+                *(self._predictions(name) / f"{case}.nii.gz" for name in names),
             )
             for case in shown
         ]

@@ -6,8 +6,8 @@ from torch import Tensor
 from nnunet_partial.targets import PartialTarget
 
 
-def annotated_counts(logits: Tensor, target: PartialTarget) -> tuple[Tensor, Tensor, Tensor]:
-    """True positives, false positives and false negatives of each foreground class, over the cases that judge it.
+def annotated_counts(logits: Tensor, target: PartialTarget) -> Tensor:
+    """True positives, false positives and false negatives of each foreground class in each case that judges it.
 
     A case judges class n if its annotator looked for n under an id of its own; elsewhere a prediction of n is neither right
     nor wrong. nnU-Net would count it as wrong.
@@ -16,7 +16,7 @@ def annotated_counts(logits: Tensor, target: PartialTarget) -> tuple[Tensor, Ten
         logits: Network output at full resolution.
         target: Its target.
     Shape:
-        logits (B, C, *S); returns three tensors (C - 1,) float64, in voxels.
+        logits (B, C, *S); returns (3, B, C - 1) float64, in voxels.
     """
     batch, num_classes = logits.shape[:2]
     num_ids = target.num_label_ids
@@ -32,5 +32,4 @@ def annotated_counts(logits: Tensor, target: PartialTarget) -> tuple[Tensor, Ten
     true_positives = (voxels * judges).sum(1)  # (B, C)
     reference = (voxels.sum(2, keepdim=True) * judges).sum(1)
     judged_predictions = voxels.sum(1) * judges.any(1)
-    counts = (true_positives, judged_predictions - true_positives, reference - true_positives)
-    return tuple(count.sum(0)[1:] for count in counts)
+    return torch.stack((true_positives, judged_predictions - true_positives, reference - true_positives))[:, :, 1:]

@@ -5,16 +5,20 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from nnunet_partial.evaluation import evaluate_folder, write_summary
 from nnunet_partial.labels import Annotation, write_json
 from nnunet_partial.targets import PartialTarget, ProtocolTables
+from nnunet_partial.training.class_curves import ClassCurves
+from nnunet_partial.training.epoch_bar import EpochBar
 from nnunet_partial.training.mirroring import allowed_mirror_axes
 from nnunet_partial.training.online_metrics import annotated_counts
 from nnunet_partial.training.sampling import repeated_identifiers, sampling_probabilities
@@ -42,6 +46,7 @@ class PlannedTrainer(nnUNetTrainer):
         self.initial_lr = self.settings.initial_lr
         self.save_every = self.settings.save_every
         self.oversample_foreground_percent = self.settings.oversample_foreground_percent
+        self.epoch_bar = EpochBar()
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
         """The host's choice, without the mirroring that would make a left kidney a right one."""
@@ -70,6 +75,23 @@ class PlannedTrainer(nnUNetTrainer):
         if self.fold != "all" and not splits_file.exists():
             write_json(stratified_splits(self.annotation, self._preprocessed_cases()), splits_file)
         return super().do_split()
+
+    def on_train_epoch_start(self) -> None:
+        """The host's epoch start; on a terminal, a progress bar."""
+        super().on_train_epoch_start()
+        if self.local_rank == 0:
+            self.epoch_bar.open(self.current_epoch, self.num_epochs, self.num_iterations_per_epoch)
+
+    def train_step(self, batch: dict[str, Any]) -> dict:
+        """The host's step."""
+        outputs = super().train_step(batch)
+        self.epoch_bar.advance()
+        return outputs
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """The host's epoch end, without the bar."""
+        self.epoch_bar.close()
+        super().on_train_epoch_end(train_outputs)
 
     def save_checkpoint(self, filename: str) -> None:
         """Write the host's checkpoint under a temporary name, then rename it: a kill leaves the one before."""
@@ -114,6 +136,7 @@ class PartialTrainer(PlannedTrainer):
         """The host's set-up, after everything that would make the training pointless has been refused."""
         self._refuse_untrainable_fold()
         self.protocol_tables = ProtocolTables(self.annotation)
+        self.class_curves = ClassCurves(self.annotation, self.output_folder)
         super().initialize()
 
     def _build_loss(self) -> nn.Module:
@@ -153,8 +176,21 @@ class PartialTrainer(PlannedTrainer):
             loss = self.loss(output, target)
         if self.enable_deep_supervision:
             output, target = output[0], target[0]
-        counts = zip(("tp_hard", "fp_hard", "fn_hard"), annotated_counts(output, target), strict=True)
-        return {"loss": loss.detach().cpu().numpy(), **{name: count.cpu().numpy() for name, count in counts}}
+        counts = annotated_counts(output, target).cpu().numpy()
+        hits = dict(zip(("tp_hard", "fp_hard", "fn_hard"), counts.sum(1), strict=True))
+        return {"loss": loss.detach().cpu().numpy(), **hits, "by_source": self.class_curves.by_source(counts, batch["keys"])}
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        """The host's pseudo Dice, then that of each class and source, into files of their own."""
+        super().on_validation_epoch_end(val_outputs)
+        counts = np.sum([output["by_source"] for output in val_outputs], axis=0)
+        if self.is_ddp:
+            gathered = [None] * dist.get_world_size()
+            dist.all_gather_object(gathered, counts)
+            counts = np.sum(gathered, axis=0)
+        if self.local_rank == 0:
+            self.class_curves.add_epoch(self.current_epoch, counts)
+            self.class_curves.draw()
 
     def _partial_target(self, batch: dict[str, Any]) -> PartialTarget | list[PartialTarget]:
         def wrap(labels: Tensor) -> PartialTarget:

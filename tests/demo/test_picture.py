@@ -7,7 +7,8 @@ import pytest
 
 from nnunet_partial.demo.layouts import label_map, write_held_out
 from nnunet_partial.demo.phantom import ORGANS, make_phantom
-from nnunet_partial.demo.picture import draw_picture, read_shown_case, telling_views
+from nnunet_partial.demo.picture import draw_picture, telling_views
+from nnunet_partial.report.slices import read_shown_case
 
 IDS = {name: number for number, name in enumerate(ORGANS, 1)}
 
@@ -19,7 +20,7 @@ def shown(tmp_path_factory):
     for n in range(2):
         write_held_out(make_phantom(n), folder, n, "LPS")
         truth = folder / "labelsTs" / f"phantom_{n:02d}.nii.gz"
-        cases.append(read_shown_case(folder / "imagesTs" / f"phantom_{n:02d}_0000.nii.gz", truth, [truth, truth]))
+        cases.append(read_shown_case(folder / "imagesTs" / f"phantom_{n:02d}_0000.nii.gz", truth, truth, truth))
     return cases
 
 

@@ -116,6 +116,10 @@ class TestTraining:
         checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
         assert checkpoint["current_epoch"] == 2
         assert len(checkpoint["logging"]["train_losses"]) == 2
+        rows = [line.split(",")[:3] for line in (folder / "progress_classes.csv").read_text().splitlines()[1:]]
+        assert {epoch for epoch, _, _ in rows} == {"0", "1"}
+        assert len(rows) == len(set(map(tuple, rows)))
+        assert (folder / "progress_classes.png").exists()
         assert (folder / "validation" / "summary.json").exists()
 
     def test_stage_one_sees_fully_annotated_cases_alone(self, root, monkeypatch):
