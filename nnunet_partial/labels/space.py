@@ -1,6 +1,7 @@
 """The label space: the classes one network predicts, and the ids nnU-Net knows them by."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -38,7 +39,7 @@ class LabelSpace(BaseModel):
             elif not _NAME.fullmatch(name):
                 example = f"did you mean '{canonical(name)}'?" if canonical(name) else "for example 'kidney_left'"
                 faults.append(f"class '{name}': use lower-case letters, digits, '_' and '-' ({example})")
-        faults += [f"class '{name}' is listed twice" for name in sorted({n for n in classes if classes.count(n) > 1})]
+        faults += [f"class '{name}' is listed twice" for name, count in sorted(Counter(classes).items()) if count > 1]
         if len(classes) + 1 > MAX_LABEL_ID:
             faults.append(f"{len(classes)} classes do not fit into int16, in which nnU-Net's loader keeps label maps")
         if faults:
