@@ -55,7 +55,7 @@ class Preset(BaseModel):
 
     def pool_text(self, downloads: Path | None = None) -> str:
         """The pool file, with the folder of the downloads filled in where it is given."""
-        text = (PRESET_FOLDER / f"{self.name}.yaml").read_text(encoding="utf-8")
+        text = pool_file(self.name).read_text(encoding="utf-8")
         if downloads is None:
             return text
         quoted = json.dumps(str(downloads), ensure_ascii=False)[1:-1]  # the paths stand in double quotes
@@ -70,6 +70,11 @@ class Preset(BaseModel):
 def preset_names() -> list[str]:
     """The presets there are."""
     return sorted(path.name.removesuffix(".protocol.yaml") for path in PRESET_FOLDER.glob("*.protocol.yaml"))
+
+
+def pool_file(name: str) -> Path:
+    """The pool file of a preset, whose paths begin with $NNUNET_PARTIAL_DOWNLOADS."""
+    return PRESET_FOLDER / f"{name}.yaml"
 
 
 def read_preset(name: str) -> Preset:

@@ -61,6 +61,7 @@ sources and what they expect below the path:
 examples:
   nnunet_partial convert abdomen.yaml --dry-run       say what would be done, and every fault of the file
   nnunet_partial convert abdomen.yaml -np 8
+  nnunet_partial convert shi2021 -np 8                a preset (`preset list`), downloads below $NNUNET_PARTIAL_DOWNLOADS
   nnunet_partial convert lits ~/LiTS -d 501           one source, all of its own classes
   nnunet_partial convert msd ~/Task07_Pancreas -d 502 --tumor separate
   nnunet_partial convert hospital.yaml -d 504         your own data, by a source file beside it
@@ -91,7 +92,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=help_formatter(),
     )
-    parser.add_argument("pool", metavar="POOL.yaml | SOURCE", help="a pool file; short form: a source or a source file")
+    parser.add_argument("pool", metavar="POOL.yaml | PRESET | SOURCE", help="a pool file or a preset; short form: a source or a source file")
     parser.add_argument("path", nargs="?", metavar="PATH", help="short form: where the cases lie (of a source file: beside it)")
     parser.add_argument("-d", dest="dataset_id", type=int, metavar="ID", help="short form: dataset id, 1 to 999")
     parser.add_argument("--name", help="short form: name of the dataset (default: the source's)")
@@ -144,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         single_source_pool,
     )
     from nnunet_partial.dataset_conversion.own_data.source_file import is_source_file
+    from nnunet_partial.dataset_conversion.preset import pool_file, preset_names
 
     short_form = {"path": args.path, "-d": args.dataset_id, "--name": args.name, "--classes": args.classes}
     short_form.update({"--tumor": args.tumor, "--sides": args.sides})
@@ -153,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(
                 f"{', '.join(given)} belong to the short form (SOURCE PATH -d ID); a pool file says these things itself"
             )
-        pool = load_pool(args.pool)
+        pool = load_pool(pool_file(args.pool) if args.pool in preset_names() else args.pool)
     else:
         needed = ("-d",) if is_source_file(args.pool) else ("path", "-d")
         missing = [option for option in needed if short_form[option] is None]

@@ -1,7 +1,7 @@
 """`nnunet_partial convert` on the command line."""
 
 import pytest
-from native_sources import write_lits
+from native_sources import write_btcv, write_kits19, write_lits, write_msd
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset_conversion import SOURCES
@@ -31,6 +31,19 @@ def test_dry_run(five_sources, raw, capsys):
     assert main(["convert", str(five_sources), "--dry-run"]) == 0
     assert "btcv: 2 cases" in capsys.readouterr().out
     assert not raw.exists()
+
+
+def test_a_preset_by_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NNUNET_PARTIAL_DOWNLOADS", str(tmp_path))
+    write_btcv(tmp_path / "BTCV", numbers=(1,))
+    for task, organ in (("Task03_Liver", "liver"), ("Task09_Spleen", "spleen"), ("Task07_Pancreas", "pancreas")):
+        labels = {"0": "background", "1": organ} | ({"2": "cancer"} if organ != "spleen" else {})
+        write_msd(tmp_path / task, numbers=(1,), ids={organ: 1}, labels=labels)
+    assert main(["convert", "shi2021", "--dry-run"]) == 1
+    assert f"path '{tmp_path / 'kits19'}' does not exist" in capsys.readouterr().err
+    write_kits19(tmp_path / "kits19", numbers=(0,))
+    assert main(["convert", "shi2021", "--dry-run"]) == 0
+    assert "Dataset500_Shi2021: 5 cases" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
