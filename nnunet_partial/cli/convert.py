@@ -92,7 +92,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=help_formatter(),
     )
-    parser.add_argument("pool", metavar="POOL.yaml | PRESET | SOURCE", help="a pool file or a preset; short form: a source or a source file")
+    parser.add_argument(
+        "pool", metavar="POOL.yaml | PRESET | SOURCE", help="a pool file or a preset; short form: a source or a source file"
+    )
     parser.add_argument("path", nargs="?", metavar="PATH", help="short form: where the cases lie (of a source file: beside it)")
     parser.add_argument("-d", dest="dataset_id", type=int, metavar="ID", help="short form: dataset id, 1 to 999")
     parser.add_argument("--name", help="short form: name of the dataset (default: the source's)")
