@@ -21,10 +21,10 @@ demo: install
 	$(BIN)/nnunet_partial demo -o demo_output
 
 test: install
-	$(BIN)/python -m pytest -n 2
+	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2
 
 fast: install
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	PYTHONUTF8=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: install
 	$(BIN)/ruff check .

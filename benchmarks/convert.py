@@ -85,7 +85,7 @@ WAYS: dict[str, Callable[[Path, Path], None]] = {"nnunet_partial": convert, "Sim
 
 def peak_mib() -> float:
     """The largest memory this process held since its peak was last forgotten (Linux)."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    (line,) = (line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 

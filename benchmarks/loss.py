@@ -106,7 +106,7 @@ def measure(num_organs: int, patch: int, labelled: float, repetitions: int, cloc
 
 def machine() -> dict:
     """What a figure depends on beside the code."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     facts = {"cpu": cpu[0] if cpu else platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
     return facts | {"torch": torch.__version__, "nnunetv2": version("nnunetv2"), "python": platform.python_version()}

@@ -48,7 +48,7 @@ def peak_bytes(name: str, num_organs: int, patch: int) -> float:
 
 
 def _status(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(field))
     return int(line.split()[1])  # KiB
 
 

@@ -118,7 +118,7 @@ def train(out: Path, environment: dict[str, str]) -> None:
 
 def report(out: Path) -> None:
     """Dice of both on the held-out scans, every organ judged in every scan."""
-    dataset_json = json.loads((out / "nnUNet_raw" / POOL / "dataset.json").read_text())
+    dataset_json = json.loads((out / "nnUNet_raw" / POOL / "dataset.json").read_text(encoding="utf-8"))
     annotation = Annotation.from_dataset_json(dataset_json)
     references = out / "nnUNet_raw" / HELD_OUT / "labelsTr"
     summaries = {}

@@ -356,7 +356,7 @@ def _memory_bytes() -> int:
     """What this process may use: the machine's memory, or less where a container limits it."""
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
+    text = limit.read_text(encoding="utf-8").strip() if limit.is_file() else "max"
     return min(installed, int(text)) if text.isdigit() else installed
 
 

@@ -45,14 +45,14 @@ def preprocess_configuration(
     plans = PlansManager(str(plans_file))
     manager = plans.get_configuration(configuration)
     folder = preprocessed / manager.data_identifier
-    dataset = get_filenames_of_train_images_and_targets(str(raw), json.loads((raw / "dataset.json").read_text()))
+    dataset = get_filenames_of_train_images_and_targets(str(raw), json.loads((raw / "dataset.json").read_text(encoding="utf-8")))
     recipe = {key: value for key, value in manager.configuration.items() if key not in IRRELEVANT}
     recipe |= {key: plans.plans[key] for key in ("transpose_forward", "foreground_intensity_properties_per_channel")}
     stamps = {key: _stamp(files, recipe) for key, files in dataset.items()}
     stamps_file = folder.with_name(
         f".{folder.name}.preprocessed_with.json"
     )  # in the folder it would confuse nnU-Net's infer_dataset_class
-    known = json.loads(stamps_file.read_text()) if stamps_file.exists() else {}
+    known = json.loads(stamps_file.read_text(encoding="utf-8")) if stamps_file.exists() else {}
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in [
         *folder.glob(".*.tmp*"),

@@ -130,7 +130,7 @@ def edit_record(folder: Path, key: str, **changes: object) -> None:
 
 def edit_json(folder: Path, name: str, change: Callable[[dict], object]) -> None:
     """Change a JSON file of the dataset in place."""
-    content = json.loads((folder / name).read_text())
+    content = json.loads((folder / name).read_text(encoding="utf-8"))
     change(content)
     (folder / name).write_text(json.dumps(content))
 

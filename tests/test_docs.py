@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_every_setting_and_planner_is_in_the_training_page():
-    page = (ROOT / "docs" / "training.md").read_text()
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     for name, field in TrainingSettings.model_fields.items():
         assert f"| `{name}` | {field.default} | {field.description} |" in page
     for name, planner in PLANNERS.items():
@@ -22,7 +22,7 @@ def test_every_setting_and_planner_is_in_the_training_page():
 
 
 def test_every_source_is_in_the_conversion_page():
-    page = (ROOT / "docs" / "conversion.md").read_text()
+    page = (ROOT / "docs" / "conversion.md").read_text(encoding="utf-8")
     for key, source in SOURCES.items():
         if key in ("msd", "nnunet_raw"):  # they say their own labels and licence
             row = f"| `{key}` | `{source.layout}` | as dataset.json says | as stated by its dataset.json |"
@@ -35,7 +35,7 @@ def test_every_source_is_in_the_conversion_page():
 
 
 def test_links_of_the_readme_lead_somewhere():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = [part.split(")")[0] for part in text.split("](")[1:]]
     missing = [target for target in targets if not target.startswith("http") and not (ROOT / target).exists()]
     assert not missing

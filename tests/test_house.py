@@ -69,7 +69,7 @@ def test_help_imports_neither_torch_nor_nnunet():
 def test_data_files_are_packaged():
     call = next(
         node
-        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))
         if isinstance(node, ast.keyword) and node.arg == "package_data"
     )
     patterns = ast.literal_eval(call.value)["nnunet_partial"]

@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         clean=args.clean,
     )
     if not args.no_pp:
-        available = json.loads(plans_file.read_text())["configurations"]
+        available = json.loads(plans_file.read_text(encoding="utf-8"))["configurations"]
         for configuration in args.configurations:
             if configuration not in available:
                 raise ValueError(f"configuration '{configuration}' is not in {plans_file}; it has {', '.join(available)}")

@@ -65,7 +65,7 @@ def run_together(commands: Sequence[Command], *, at_once: int, watch: Callable[[
             while waiting and len(running) < at_once:
                 command = waiting.pop(0)
                 command.log.parent.mkdir(parents=True, exist_ok=True)
-                log = stack.enter_context(command.log.open("w"))
+                log = stack.enter_context(command.log.open("w", encoding="utf-8"))
                 running[_start(command, log)] = command
             time.sleep(POLL_SECONDS)
             watch()

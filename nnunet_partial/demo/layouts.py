@@ -110,7 +110,7 @@ def write_spleen(phantom: Phantom, root: Path, n: int) -> None:
         "training": [{"image": f"./imagesTr/{case}", "label": f"./labelsTr/{case}"} for case in cases],
         "test": [],
     }
-    (task / "dataset.json").write_text(json.dumps(content, indent=1))
+    (task / "dataset.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def write_kits19(phantom: Phantom, root: Path, n: int) -> None:
@@ -120,7 +120,7 @@ def write_kits19(phantom: Phantom, root: Path, n: int) -> None:
     save(phantom.image, phantom, "IPL", case / "imaging.nii.gz")
     save(kidneys, phantom, "IPL", case / "segmentation.nii.gz")
     meta = [{"case_id": f"case_{k:05d}", "captured_slice_thickness": phantom.spacing_mm[2]} for k in range(n + 1)]
-    (case.parent / "kits.json").write_text(json.dumps(meta, indent=1))
+    (case.parent / "kits.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def write_dicom_series(phantom: Phantom, folder: Path, patient: int) -> None:

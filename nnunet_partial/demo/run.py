@@ -122,7 +122,7 @@ class Demo:
             raise ValueError(f"{self.folder} is not empty and holds no demonstration; choose another folder with -o")
         if file.exists() and overwrite:
             shutil.rmtree(self.folder)
-        elif file.exists() and json.loads(file.read_text())["settings"] != asdict(self.settings):
+        elif file.exists() and json.loads(file.read_text(encoding="utf-8"))["settings"] != asdict(self.settings):
             raise ValueError(
                 f"{self.folder} holds a demonstration of another size (--quick or not, or another version); "
                 f"choose another folder with -o, or replace it with --overwrite"
@@ -160,7 +160,7 @@ class Demo:
                 layouts.write_held_out(phantom, self.folder / "held_out", n, AXES)
             else:
                 layouts.WRITERS[source](phantom, self.folder / "sources", n)
-        (self.folder / "abdomen.yaml").write_text(layouts.pool_text(DATASET_ID, DATASET_NAME))
+        (self.folder / "abdomen.yaml").write_text(layouts.pool_text(DATASET_ID, DATASET_NAME), encoding="utf-8")
 
     def convert(self, report: Report) -> None:
         """One dataset of nnU-Net's out of the five."""
@@ -168,7 +168,7 @@ class Demo:
 
         log = self.folder / "logs" / "convert.log"
         log.parent.mkdir(exist_ok=True)
-        with log.open("w") as file, redirect_stdout(file):
+        with log.open("w", encoding="utf-8") as file, redirect_stdout(file):
             options = ConvertOptions(self.num_processes, progress=False)
             convert_pool(self.folder / "abdomen.yaml", self.folder / "nnUNet_raw", options)
 
@@ -229,7 +229,7 @@ class Demo:
         """Dice of both against the full truth, as table and as numbers."""
         from nnunet_partial.evaluation import evaluate_folder
 
-        dataset_json = json.loads((self.raw / "dataset.json").read_text())
+        dataset_json = json.loads((self.raw / "dataset.json").read_text(encoding="utf-8"))
         annotation = Annotation.from_dataset_json(dataset_json)
         summaries = {}
         for done, name in enumerate(TRAINERS):
@@ -244,14 +244,14 @@ class Demo:
             )
         results = table.gather(summaries, annotation, asdict(self.settings))
         write_json(results, self.folder / "results.json")
-        (self.folder / "table.md").write_text(table.as_markdown(results))
+        (self.folder / "table.md").write_text(table.as_markdown(results), encoding="utf-8")
 
     def draw(self, report: Report) -> None:
         """Slices of two held-out cases with the truth and both segmentations."""
         from nnunet_partial.demo.picture import draw_picture
         from nnunet_partial.report.slices import read_shown_case
 
-        results = json.loads((self.folder / "results.json").read_text())
+        results = json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
         shown = sorted(results["cases"])[:2]
         held_out, names = self.folder / "held_out", list(TRAINERS)
         cases = [
@@ -297,6 +297,6 @@ def training_share(said: str, num_epochs: int, num_cases: int) -> float:
 
 def report_text(folder: Path) -> str:
     """The table and where everything lies, for the terminal."""
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     files = "\n".join(f"  {folder / name}" for name in ("demo.png", "table.md", "results.json"))
     return f"\n{table.as_text(results)}\n\n{files}"

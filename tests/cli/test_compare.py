@@ -29,8 +29,8 @@ def test_compare(cli, runs, tmp_path):
     assert status == 0
     assert "| liver | 2 | 0.9000 | 1.0000 | +0.1000 |" in out
     assert "tolerance 2 mm" in out
-    assert (tmp_path / "table.md").read_text() in out
-    assert (tmp_path / "table.tex").read_text().count(r"\toprule") == 2
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") in out
+    assert (tmp_path / "table.tex").read_text(encoding="utf-8").count(r"\toprule") == 2
     rows = pd.read_csv(tmp_path / "table.csv").set_index(["metric", "class_name"])
     assert rows.loc[("Dice", "spleen"), "difference"] == pytest.approx((0 + 1 / 3) / 2)
     assert f"written: {tmp_path / 'table.md'}" in out
@@ -67,7 +67,7 @@ def test_surfaces_tolerances_and_parquet(cli, dataset, tmp_path):
     rows = pd.read_parquet(tmp_path / "rows.parquet")
     assert rows.query("annotated and identifier == 'lits_2'").HD_mm.tolist() == [0]
     assert cli(*arguments, "--no-surface")[0] == 0
-    assert "HD_mm" not in json.loads((tmp_path / "predictions" / "summary.json").read_text())["mean"]["1"]
+    assert "HD_mm" not in json.loads((tmp_path / "predictions" / "summary.json").read_text(encoding="utf-8"))["mean"]["1"]
     status, _, err = cli(*arguments, "--no-surface", "--tolerance-mm", 3)
     assert status == 1
     assert "--tolerance-mm needs surfaces" in err

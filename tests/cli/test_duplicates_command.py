@@ -63,7 +63,7 @@ def template(real_data, tmp_path_factory) -> Path:
 
 
 def scans(folder: Path) -> dict[str, str]:
-    annotation = Annotation.from_dataset_json(json.loads((folder / "dataset.json").read_text()))
+    annotation = Annotation.from_dataset_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8")))
     return {key: case.scan for key, case in annotation.cases.items()}
 
 
@@ -73,10 +73,12 @@ def test_found_recorded_and_named(cli, raw, tmp_path):
     assert "LiTS and Decathlon Task03 are the same scans" in out
     assert "next: nnunet_partial plan" in out
     assert scans(raw) == {"lits_1": "lits_1", "lits_2": "", "msd_1": "lits_1"}
-    assert json.loads((raw / "duplicates.json").read_text()) == {"groups": [{"scan": "lits_1", "cases": ["lits_1", "msd_1"]}]}
+    assert json.loads((raw / "duplicates.json").read_text(encoding="utf-8")) == {
+        "groups": [{"scan": "lits_1", "cases": ["lits_1", "msd_1"]}]
+    }
     (row,) = csv.DictReader((tmp_path / "pairs.csv").open())
     assert (row["first"], row["second"], row["kind"]) == ("lits_1", "msd_1", "exact")
-    assert json.loads((tmp_path / "pairs.json").read_text())["groups"] == [["lits_1", "msd_1"]]
+    assert json.loads((tmp_path / "pairs.json").read_text(encoding="utf-8"))["groups"] == [["lits_1", "msd_1"]]
 
 
 def test_dry_run_finds_and_records_nothing(cli, raw):
@@ -100,7 +102,7 @@ def test_a_held_out_scan_among_the_training_cases(cli, raw, real_data, tmp_path)
 def test_splits_that_separate_a_group(cli, raw, folders):
     preprocessed = folders["nnUNet_preprocessed"] / NAME
     preprocessed.mkdir()
-    (preprocessed / "dataset.json").write_text((raw / "dataset.json").read_text())
+    (preprocessed / "dataset.json").write_text((raw / "dataset.json").read_text(encoding="utf-8"))
     splits = [{"train": ["lits_1", "lits_2"], "val": ["msd_1"]}]
     (preprocessed / "splits_final.json").write_text(json.dumps(splits))
     status, out, _ = cli("duplicates", "-d", 500, "-np", 1)

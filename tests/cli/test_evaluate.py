@@ -21,7 +21,7 @@ def test_folder(cli, dataset, tmp_path):
     assert ["liver", "0.9000", "(2)", ".", "0.9000", "(2)"] in lines
     assert ["spleen", ".", "0.8333", "(2)", "0.8333", "(2)"] in lines
     assert f"4 cases judged; summary: {tmp_path / 'predictions' / 'summary.json'}" in out
-    summary = json.loads((tmp_path / "predictions" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "predictions" / "summary.json").read_text(encoding="utf-8"))
     assert summary["foreground_mean"]["Dice"] == pytest.approx(OUR_DICE)
     rows = pd.read_csv(tmp_path / "dice.csv", comment="#")
     assert rows.query("annotated").set_index("identifier").Dice.round(4).to_dict() == {
@@ -113,7 +113,7 @@ def test_crossval_replaces_its_folder_and_names_the_files_there(cli, model):
     (merged / "stale.nii.gz").write_text("")
     assert cli("evaluate", "-d", 500, "--crossval", "-f", 0, 1)[0] == 0
     assert not (merged / "stale.nii.gz").exists()
-    summary = json.loads((merged / "summary.json").read_text())
+    summary = json.loads((merged / "summary.json").read_text(encoding="utf-8"))
     assert summary["metric_per_case"][0]["prediction_file"] == str(merged / "lits_1.nii.gz")
     assert not list(model.glob(".crossval*"))
 

@@ -34,10 +34,10 @@ def test_write(cli, tmp_path):
     assert status == 0
     assert f"export {DOWNLOADS}=" in out
     assert f"nnunet_partial convert {tmp_path / 'pool.yaml'} --dry-run" in out
-    assert (tmp_path / "pool.yaml").read_text() == read_preset("shi2021").pool_text()
+    assert (tmp_path / "pool.yaml").read_text(encoding="utf-8") == read_preset("shi2021").pool_text()
     status, out, _ = cli("preset", "write", "inerrant", tmp_path / "other.yaml", "--downloads", tmp_path / "downloads")
     assert f"convert lits {tmp_path / 'downloads'}/LiTS" in out
-    assert f'path: "{tmp_path / "downloads"}/TCIA"' in (tmp_path / "other.yaml").read_text()
+    assert f'path: "{tmp_path / "downloads"}/TCIA"' in (tmp_path / "other.yaml").read_text(encoding="utf-8")
     status, _, err = cli("preset", "write", "shi2021", tmp_path / "other.yaml")
     assert status == 1
     assert "exists and is another file" in err
@@ -50,13 +50,13 @@ def test_splits(cli, folders):
     assert status == 0
     assert f"fold 0 trains on 549 cases and validates on 138: {path}" in out
     assert "6 cases of the downloads are in neither" in out
-    assert len(json.loads(path.read_text())[0]["train"]) == 549
+    assert len(json.loads(path.read_text(encoding="utf-8"))[0]["train"]) == 549
     assert cli("preset", "splits", "shi2021", "-d", 500)[0] == 0
     path.write_text("[]")
     status, _, err = cli("preset", "splits", "shi2021", "-d", 500)
     assert status == 1
     assert "exists and is another split" in err
-    assert path.read_text() == "[]"
+    assert path.read_text(encoding="utf-8") == "[]"
 
 
 def test_splits_are_refused_where_numbers_differ(cli, folders):

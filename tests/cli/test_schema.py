@@ -17,6 +17,6 @@ def test_prints_the_schema(cli):
 def test_the_copy_in_docs_is_current(cli, tmp_path):
     assert cli("schema", "-o", tmp_path / "schema.json")[0] == 0
     committed = DOCS / "label_manifest.schema.json"
-    assert json.loads(committed.read_text()) == json.loads((tmp_path / "schema.json").read_text()), (
-        f"run: nnunet_partial schema -o {committed}"
-    )
+    assert json.loads(committed.read_text(encoding="utf-8")) == json.loads(
+        (tmp_path / "schema.json").read_text(encoding="utf-8")
+    ), f"run: nnunet_partial schema -o {committed}"

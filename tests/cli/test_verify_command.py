@@ -44,7 +44,7 @@ def test_files(cli, dataset, tmp_path):
     status, out, err = cli("verify", "-d", 500, "-np", 1, *options, "--coverage-csv", coverage)
     assert status == 1
     assert all(f": {file}" in out for file in (*files.values(), coverage))
-    everything = json.loads(files["json"].read_text())
+    everything = json.loads(files["json"].read_text(encoding="utf-8"))
     assert (everything["cases"], everything["faults"], everything["remarks"]) == (4, 1, 0)
     with files["csv"].open() as file:
         assert list(csv.DictReader(file)) == everything["findings"]

@@ -50,7 +50,7 @@ def test_mr_sequences(tmp_path, source, seed):
         expected[ORGANS[name]] = CLASSES.index(name) + 1
     np.testing.assert_array_equal(voxels(folder / f"labelsTr/{source}_1.nii.gz"), expected)
     np.testing.assert_array_equal(voxels(folder / f"imagesTr/{source}_1_0000.nii.gz"), abdomen(seed))
-    assert '"0": "MRI"' in (folder / "dataset.json").read_text()
+    assert '"0": "MRI"' in (folder / "dataset.json").read_text(encoding="utf-8")
     assert case.notes == ()
     assert read_manifest(folder / "label_manifest.json").protocols[source].annotated_classes == set(GREYS)
 

@@ -84,7 +84,7 @@ def test_both_readers_of_nnunet_see_one_grid(five_sources, tmp_path):
 
 def test_dataset_json_says_what_training_needs(five_sources, tmp_path):
     folder = convert(five_sources, tmp_path / "raw")
-    content = json.loads((folder / "dataset.json").read_text())
+    content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     assert content["channel_names"] == {"0": "CT"}
     assert content["labels"] == {"background": 0, **OUR_IDS}
     assert content["numTraining"] == 10
@@ -203,7 +203,7 @@ def test_killed_at_any_moment_a_rerun_ends_with_the_same_files(tmp_path):
 
 def test_changed_pool_converts_again_and_removes_what_left(five_sources, tmp_path, capsys):
     folder = convert(five_sources, tmp_path / "raw")
-    content = yaml.safe_load(five_sources.read_text())
+    content = yaml.safe_load(five_sources.read_text(encoding="utf-8"))
     content["sources"] = content["sources"][:2]
     content["classes"] = ["spleen", "liver"]
     five_sources.write_text(yaml.safe_dump(content))

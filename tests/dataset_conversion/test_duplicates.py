@@ -140,7 +140,7 @@ class TestRecord:
         annotation = record_groups(folder, found.groups)
         assert [annotation.cases[key].scan for key in GROUP] == ["btcv_0001"] * 3
         convert_pool(pool, folder.parent, QUIET)
-        kept = Annotation.from_dataset_json(json.loads((folder / "dataset.json").read_text()))
+        kept = Annotation.from_dataset_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8")))
         assert kept == annotation
         record_groups(folder, [])
         assert (folder / "dataset.json").read_bytes() == before
@@ -152,7 +152,9 @@ class TestRecord:
     def test_broken_record(self, dataset):
         (dataset / "duplicates.json").write_text('{"groups": [{"cases": 3}]}')
         with pytest.raises(LabelError, match="not a list of duplicates"):
-            with_recorded_scans(Annotation.from_dataset_json(json.loads((dataset / "dataset.json").read_text())), dataset)
+            with_recorded_scans(
+                Annotation.from_dataset_json(json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))), dataset
+            )
 
     def test_pairs_that_hang_together(self):
         assert group_pairs([("c", "b"), ("b", "a"), ("e", "d")], "abcdef") == [("a", "b", "c"), ("d", "e")]
@@ -172,7 +174,7 @@ class TestDropAndMerge:
     def test_merge_refuses_the_crop_and_keeps_its_group_together(self, dataset, converted):
         new, said = merge_duplicates(dataset, DatasetRecord(id=501, name="Once"), converted[2].groups, set())
         assert "are not merged: they have different shapes" in said[0]
-        annotation = Annotation.from_dataset_json(json.loads((new / "dataset.json").read_text()))
+        annotation = Annotation.from_dataset_json(json.loads((new / "dataset.json").read_text(encoding="utf-8")))
         assert [annotation.cases[key].scan for key in GROUP] == ["btcv_0001"] * 3
 
     def test_merge_is_the_union_voxel_for_voxel(self, dataset):

@@ -62,7 +62,7 @@ def test_each_source_annotates_its_own_classes(source, tmp_path):
         assert (folder / f"references/{case.identifier}.nii.gz").samefile(source.label_file(case.identifier))
     assert manifest.protocols["kits"].labels == {5: ("kidney_right", "kidney_left")}
     assert all(record.licence == source.manifest.sources[0].licence for record in manifest.sources)
-    said = json.loads((folder / "simulation.json").read_text())
+    said = json.loads((folder / "simulation.json").read_text(encoding="utf-8"))
     assert said["like"]["kits"] == {"classes": [["kidney_right", "kidney_left"]], "cases": 1}
     assert len(said["unused"]) == 1
     used = {*said["dropped"], *said["held_out"], *said["unused"]}

@@ -145,7 +145,7 @@ def test_overlaps_the_user_knows_of_are_allowed_and_said(tmp_path, capsys):
     write_msd(tmp_path / "Task03_Liver", numbers=(10,), labels={"0": "background", "1": "liver"}, ids={"liver": 1})
     sources = [{"source": "lits", "path": "lits"}, {"source": "msd", "path": "Task03_Liver"}]
     path = write_pool(tmp_path / "pool.yaml", sources, classes=["liver"])
-    path.write_text(json.dumps({**json.loads(path.read_text()), "allow_overlap": True}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "allow_overlap": True}))
     said = "sources lits and msd hold the same scans (LiTS): take care how they are split"
     assert said in describe_pool(path, tmp_path / "raw")
     convert_pool(path, tmp_path / "raw", ConvertOptions(progress=False))

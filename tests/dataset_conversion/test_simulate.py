@@ -71,7 +71,7 @@ def faults_of(call, *arguments, **options) -> str:
 def test_dropped_voxels_become_0_and_the_others_stay(source, raw):
     folder = missing(source, raw=raw)
     manifest = read_manifest(folder / "label_manifest.json")
-    dropped = json.loads((folder / "simulation.json").read_text())["dropped"]
+    dropped = json.loads((folder / "simulation.json").read_text(encoding="utf-8"))["dropped"]
     assert len(manifest.cases) == NUM_CASES
     for case in manifest.cases:
         before, after = voxels(source.label_file(case.identifier)), voxels(folder / f"labelsTr/{case.identifier}.nii.gz")
@@ -88,9 +88,9 @@ def test_dropped_voxels_become_0_and_the_others_stay(source, raw):
 
 def test_half_of_the_annotations_of_every_class_go(source, raw):
     folder = missing(source, 50, raw=raw)
-    annotation = Annotation.from_dataset_json(json.loads((folder / "dataset.json").read_text()))
+    annotation = Annotation.from_dataset_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8")))
     assert all(len(annotation.annotated_cases(name, annotation.cases)) == NUM_CASES // 2 for name in CLASSES)
-    said = json.loads((folder / "simulation.json").read_text())
+    said = json.loads((folder / "simulation.json").read_text(encoding="utf-8"))
     assert (said["missing_percent"], said["alpha_percent"], said["seed"]) == (50, 50, 0)
     assert said["classes"]["liver"] == {"annotated": 10, "kept": 5, "present": 5}
 
@@ -99,7 +99,7 @@ def test_datasets_of_one_seed_are_nested(source, raw):
     annotations = []
     for number, percent in ((511, 10), (512, 30), (513, 50), (514, 70)):
         folder = missing(source, percent, raw=raw, number=number)
-        annotations.append(Annotation.from_dataset_json(json.loads((folder / "dataset.json").read_text())))
+        annotations.append(Annotation.from_dataset_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8"))))
     for more, fewer in itertools.pairwise(annotations):
         for identifier in more.cases:
             assert fewer.protocol_of(identifier).annotated_classes <= more.protocol_of(identifier).annotated_classes
@@ -125,7 +125,7 @@ def test_images_and_references_are_links_and_held_out_cases_keep_their_labels(so
     folder = missing(source, 50, raw=raw, held_out=held_out)
     assert sorted(path.name for path in (folder / "imagesTs").iterdir()) == [f"{name}_0000.nii.gz" for name in held_out]
     assert not set(held_out) & {case.identifier for case in read_manifest(folder / "label_manifest.json").cases}
-    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == NUM_CASES - 3
+    assert json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["numTraining"] == NUM_CASES - 3
     for identifier in source.cases:
         images, labels = ("imagesTs", "labelsTs") if identifier in held_out else ("imagesTr", "labelsTr")
         image = folder / images / f"{identifier}_0000.nii.gz"
@@ -309,7 +309,7 @@ def test_a_partly_annotated_source_is_refused_unless_welcome(partly, tmp_path):
     assert "--keep-missing drops from what is annotated there" in said
     source = read_annotated_dataset(partly, keep_missing=True)
     folder = missing(source, 50, raw=tmp_path / "raw")
-    said = json.loads((folder / "simulation.json").read_text())
+    said = json.loads((folder / "simulation.json").read_text(encoding="utf-8"))
     assert said["classes"]["liver"] == {"annotated": 6, "kept": 3, "present": 3}
     assert said["classes"]["spleen"] == {"annotated": 2, "kept": 1, "present": 1}
     manifest = read_manifest(folder / "label_manifest.json")
@@ -374,8 +374,8 @@ def test_a_plain_dataset_that_is_said_to_be_full(tmp_path, ending, ignore):
     source = read_annotated_dataset(folder, full=True)
     assert source.cases["scan-0"].absent == ("spleen",)
     made = missing(source, 50, raw=tmp_path / "raw")
-    content = json.loads((made / "dataset.json").read_text())
-    original = json.loads((folder / "dataset.json").read_text())
+    content = json.loads((made / "dataset.json").read_text(encoding="utf-8"))
+    original = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     assert {key: content[key] for key in ("channel_names", "labels", "file_ending", "overwrite_image_reader_writer")} == {
         key: original[key] for key in ("channel_names", "labels", "file_ending", "overwrite_image_reader_writer")
     }
@@ -399,7 +399,7 @@ def test_refuses_datasets_that_cannot_be_read(source, tmp_path):
     folder = write_plain(tmp_path / "raw/Dataset004_Plain")
 
     def said(**changes) -> str:
-        content = json.loads((folder / "dataset.json").read_text()) | changes
+        content = json.loads((folder / "dataset.json").read_text(encoding="utf-8")) | changes
         (folder / "dataset.json").write_text(json.dumps(content))
         return faults_of(read_annotated_dataset, folder, full=True)
 

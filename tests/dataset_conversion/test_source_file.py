@@ -155,7 +155,7 @@ def test_another_side_or_number_is_no_slip_of_the_pen(tmp_path):
 
 
 def test_every_source_file_in_the_documentation_is_right(tmp_path):
-    page = (Path(__file__).parents[2] / "docs/own_data.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/own_data.md").read_text(encoding="utf-8")
     blocks = [part.split("```")[0] for part in page.split("```yaml")[1:]]
     for number, block in enumerate(block for block in blocks if "images:" in block):
         (tmp_path / f"{number}.yaml").write_text(block)

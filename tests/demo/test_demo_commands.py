@@ -17,7 +17,7 @@ def python(code, log, **env):
 
 def test_output_goes_into_the_log_and_variables_arrive(tmp_path):
     run_together([python("import os; print(os.environ['COLOUR'])", tmp_path / "logs" / "a.log", COLOUR="red")], at_once=1)
-    assert (tmp_path / "logs" / "a.log").read_text() == "red\n"
+    assert (tmp_path / "logs" / "a.log").read_text(encoding="utf-8") == "red\n"
 
 
 def test_a_failure_shows_the_end_of_the_log_and_where_it_lies(tmp_path):
@@ -39,14 +39,14 @@ def test_when_one_fails_the_other_is_stopped(tmp_path):
         run_together([sleeper, failing], at_once=2)
     assert time.monotonic() - began < 30
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "sleeper.log").read_text()), 0)
+        os.kill(int((tmp_path / "sleeper.log").read_text(encoding="utf-8")), 0)
 
 
 def test_no_more_than_asked_run_side_by_side(tmp_path):
     code = "import time; print(time.time()); time.sleep(0.5); print(time.time())"
     logs = [tmp_path / f"{n}.log" for n in range(2)]
     run_together([python(code, log) for log in logs], at_once=1)
-    first, second = ([float(line) for line in log.read_text().split()] for log in logs)
+    first, second = ([float(line) for line in log.read_text(encoding="utf-8").split()] for log in logs)
     assert first[1] <= second[0]
 
 
@@ -66,9 +66,9 @@ sleep = "import os, time; print(os.getpid()); time.sleep(60)"
 run_together([Command([sys.executable, "-c", sleep], Path({str(log)!r}), {{}})], at_once=1)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    while not (log.exists() and log.read_text().endswith("\n")):
+    while not (log.exists() and log.read_text(encoding="utf-8").endswith("\n")):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) != 0
     with pytest.raises(ProcessLookupError):
-        os.kill(int(log.read_text()), 0)
+        os.kill(int(log.read_text(encoding="utf-8")), 0)

@@ -114,7 +114,7 @@ def test_quick_demo_runs_from_phantom_to_picture_and_only_once(tmp_path, capsys)
     folder = tmp_path / "demo"
     assert main(["demo", "--quick", "-o", str(folder)]) == 0
     assert "kidney_left" in capsys.readouterr().out
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results["organs"]["liver"]["annotated_cases"] == QUICK.cases["btcv"] + QUICK.cases["lits"]
     assert (folder / "demo.png").stat().st_size > 50_000
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "demo.json"}

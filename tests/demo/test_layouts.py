@@ -73,7 +73,7 @@ def test_dicom_series_and_flipped_label_agree_with_the_truth(sources, phantoms):
 
 def test_peculiarities_of_the_public_sets(sources):
     assert (sources / "Task09_Spleen/imagesTr/._spleen_2.nii.gz").read_bytes().startswith(b"\x00\x05\x16\x07")
-    listed = json.loads((sources / "Task09_Spleen/dataset.json").read_text())
+    listed = json.loads((sources / "Task09_Spleen/dataset.json").read_text(encoding="utf-8"))
     assert listed["labels"] == {"0": "background", "1": "spleen"}
     assert listed["numTraining"] == len(listed["training"]) == 2
     types = {n: nib.load(sources / f"kits19/data/case_{n:05d}/segmentation.nii.gz").get_data_dtype() for n in (0, 1)}

@@ -110,7 +110,7 @@ def test_every_file_of_a_run_reads_alike(folders, annotation, tmp_path):
 def test_nnunets_own_summary(folders, annotation, tmp_path):
     summary = evaluate_folder(*folders, annotation)
     write_summary(summary, tmp_path / "summary.json")
-    host = json.loads((tmp_path / "summary.json").read_text())
+    host = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     del host["class_names"], host["definitions"]
     for case in host["metric_per_case"]:
         del case["identifier"], case["source"], case["protocol"]

@@ -13,7 +13,7 @@ from nnunet_partial.evaluation import (
     write_csv,
 )
 
-PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
 def test_every_metric_has_a_definition_and_nothing_else_has():
@@ -30,7 +30,7 @@ def test_the_page_explains_every_metric_and_key():
 def test_definitions_stand_above_the_rows_of_a_csv(folders, annotation, tmp_path):
     summary = evaluate_folder(*folders, annotation, tolerances=Tolerances(3))
     write_csv(summary, annotation.space, tmp_path / "rows.csv")
-    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    lines = (tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()
     heads = [line for line in lines if line.startswith("# ")]
     assert [line.removeprefix("# ").split(": ")[0] for line in heads] == list(summary["mean"][1])
     assert next(line for line in heads if line.startswith("# HD95_mm")).count("directed 95th percentiles") == 1

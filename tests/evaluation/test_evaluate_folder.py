@@ -106,7 +106,7 @@ def test_same_input_same_bytes_whatever_the_number_of_processes(folders, annotat
     for number in (1, 2):
         write_summary(evaluate_folder(*folders, annotation, num_processes=number), tmp_path / f"{number}.json")
     assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
-    assert json.loads((tmp_path / "1.json").read_text())["mean"]["(3, 4)"]["TP"] == 2
+    assert json.loads((tmp_path / "1.json").read_text(encoding="utf-8"))["mean"]["(3, 4)"]["TP"] == 2
 
 
 def test_every_case_at_fault_is_named(folders, annotation, write):

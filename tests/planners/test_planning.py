@@ -22,7 +22,7 @@ def root(small_dataset, tmp_path, monkeypatch):
 
 
 def plans_of(root, name="nnUNetPlans"):
-    return json.loads((root / "nnUNet_preprocessed" / DATASET / f"{name}.json").read_text())
+    return json.loads((root / "nnUNet_preprocessed" / DATASET / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def states(folder):
@@ -128,7 +128,7 @@ class TestPreprocessing:
         preprocess_configuration(raw, preprocessed, "nnUNetPlans", "3d_fullres")
         before = states(folder)
         plans_file = preprocessed / "nnUNetPlans.json"
-        plans = json.loads(plans_file.read_text())
+        plans = json.loads(plans_file.read_text(encoding="utf-8"))
         plans["configurations"]["3d_fullres"]["batch_size"] = 7
         plans_file.write_text(json.dumps(plans))
         preprocess_configuration(raw, preprocessed, "nnUNetPlans", "3d_fullres")

@@ -30,7 +30,7 @@ def finished_run(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("finished_run")
     raw = root / "nnUNet_raw" / DATASET
     write_small_dataset(raw)
-    dataset_json = json.loads((raw / "dataset.json").read_text())
+    dataset_json = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
     fold = root / "nnUNet_results" / DATASET / MODEL / "fold_0"
     validation = fold / "validation"
     validation.mkdir(parents=True)

@@ -52,8 +52,10 @@ def test_links_lead_somewhere(report_page):
             else:
                 assert (page.parent / target).is_file()
     assert (report_page.parent / "report_viewer" / "niivue-0.69.0.umd.js").stat().st_size > 1_000_000
-    assert "BSD 2-Clause" in (report_page.parent / "report_viewer" / "niivue-LICENSE.txt").read_text()
-    assert "nifti-reader-js" in (report_page.parent / "report_viewer" / "niivue-THIRD-PARTY-LICENSES.txt").read_text()
+    assert "BSD 2-Clause" in (report_page.parent / "report_viewer" / "niivue-LICENSE.txt").read_text(encoding="utf-8")
+    assert "nifti-reader-js" in (report_page.parent / "report_viewer" / "niivue-THIRD-PARTY-LICENSES.txt").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_ids_are_unique(report_page):
@@ -75,11 +77,11 @@ def test_any_metric_is_shown_and_without_pictures_no_image_is_needed(run_root, t
     shutil.copytree(run_root / "nnUNet_results", tmp_path / "results")
     shutil.copytree(next((tmp_path / "results").rglob("validation")), predictions)
     summary = predictions / "summary.json"
-    summary.write_text(summary.read_text().replace('"IoU":', '"HD95_mm":'))
+    summary.write_text(summary.read_text(encoding="utf-8").replace('"IoU":', '"HD95_mm":'))
     assert main(["report", "-d", "701", "-i", str(predictions), "--images", str(tmp_path), "--worst", "0"]) == 0
     page = predictions / "report.html"
     assert "HD95 mm" in text_of(page)
-    assert 'aria-label="box HD95_mm"' in page.read_text()
+    assert 'aria-label="box HD95_mm"' in page.read_text(encoding="utf-8")
     assert "No pictures were asked for" in text_of(page)
 
 

@@ -43,7 +43,7 @@ class TestClassCurves:
         counts = np.zeros((2, 3, 3))
         counts[0, :, 0] = 3, 1, 1  # source 'both', liver: Dice 6 / 8
         curves.add_epoch(0, counts)
-        lines = (curves.folder / "progress_classes.csv").read_text().splitlines()
+        lines = (curves.folder / "progress_classes.csv").read_text(encoding="utf-8").splitlines()
         assert lines == [
             "epoch,source,class,pseudo_dice,tp,fp,fn",
             "0,all sources,liver,0.7500,3,1,1",
@@ -129,5 +129,5 @@ def test_the_trainer_writes_curves_and_the_wandb_logger_gets_its_numbers(tmp_pat
     assert logged[0, "dice_per_class_or_region/class_1"] == 1
     assert logged[0, "val_losses"] == 0.5
     assert noted["current_epoch"] == 0
-    assert "0,all sources,liver,1.0000,20,0,0" in (tmp_path / "progress_classes.csv").read_text().splitlines()
+    assert "0,all sources,liver,1.0000,20,0,0" in (tmp_path / "progress_classes.csv").read_text(encoding="utf-8").splitlines()
     assert (tmp_path / "progress_classes.png").exists()

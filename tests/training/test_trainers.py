@@ -36,8 +36,8 @@ def root(small_dataset, tmp_path, monkeypatch) -> Path:
 
 def trainer_of(cls, root: Path, *, configuration="3d_fullres", fold=0, plans_change=None, dataset_change=None):
     folder = root / "nnUNet_preprocessed" / DATASET
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
-    dataset_json = json.loads((folder / "dataset.json").read_text())
+    plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
+    dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     (plans_change or (lambda _: None))(plans)
     (dataset_change or (lambda _: None))(dataset_json)
     return cls({**plans, "continue_training": False}, configuration, fold, dataset_json, CPU)
@@ -72,7 +72,7 @@ class TestTraining:
         run_training("701", configuration, 0, trainer, device=CPU)
         folder = folder_of(root, trainer, configuration)
         summary = load_summary_json(str(folder / "validation" / "summary.json"))
-        annotation = json.loads((root / "nnUNet_raw" / DATASET / "dataset.json").read_text())["annotation"]
+        annotation = json.loads((root / "nnUNet_raw" / DATASET / "dataset.json").read_text(encoding="utf-8"))["annotation"]
         for case in summary["metric_per_case"]:
             key = Path(case["prediction_file"]).name.removesuffix(".nii.gz")
             if annotation["cases"][key]["protocol"] == "liver":
@@ -116,7 +116,7 @@ class TestTraining:
         checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
         assert checkpoint["current_epoch"] == 2
         assert len(checkpoint["logging"]["train_losses"]) == 2
-        rows = [line.split(",")[:3] for line in (folder / "progress_classes.csv").read_text().splitlines()[1:]]
+        rows = [line.split(",")[:3] for line in (folder / "progress_classes.csv").read_text(encoding="utf-8").splitlines()[1:]]
         assert {epoch for epoch, _, _ in rows} == {"0", "1"}
         assert len(rows) == len(set(map(tuple, rows)))
         assert (folder / "progress_classes.png").exists()
