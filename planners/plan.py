@@ -61,7 +61,6 @@ def plan_dataset(
         dataset_id, planner_class, overwrite_target_spacing=target_spacing_mm, overwrite_plans_name=plans_name
     )
     plans_file = nnunet_folder("nnUNet_preprocessed") / name / f"{plans_identifier}.json"
-    json.loads(
-        plans_file.read_text(encoding="utf-8")
-    )  # the host writes in place; a half file is better found here than in training
+    # the host writes in place; a half file is better found here than in training
+    json.loads(plans_file.read_text(encoding="utf-8"))
     return plans_file
