@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_partial.dataset_conversion.case import CaseJob
+from nnunet_partial.dataset_conversion.dataset_ids import same_id_faults
 from nnunet_partial.dataset_conversion.journal import JOURNAL_FOLDER, Journal, fingerprint
 from nnunet_partial.dataset_conversion.label_plan import LabelPlan
 from nnunet_partial.dataset_conversion.listing import ConversionError, Listing, SourceCase
 from nnunet_partial.dataset_conversion.pool import PreparedSource, case_plan, known_overlaps, load_pool, prepare_pool
 from nnunet_partial.dataset_conversion.pool_config import PoolConfig
 from nnunet_partial.dataset_conversion.sources import SOURCES
-from nnunet_partial.labels import AnnotationProtocol, CaseRecord, SkippedRecord
-
-_SHOWN = 5
+from nnunet_partial.labels import AnnotationProtocol, CaseRecord, SkippedRecord, first_of
 
 
 @dataclass(frozen=True)
@@ -153,12 +152,7 @@ def _other_layout(root: Path) -> str:
 
 def _place_faults(folder: Path) -> list[str]:
     """Why the dataset cannot go where it should."""
-    prefix = folder.name.split("_", 1)[0]
-    faults = [
-        f"'{other}' has the same id; choose another id, or remove it"
-        for other in sorted(folder.parent.glob(f"{prefix}_*"))
-        if other != folder
-    ]
+    faults = same_id_faults(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / JOURNAL_FOLDER).is_dir():
         faults.append(f"'{folder}' exists and was not made by `nnunet_partial convert`; choose another id or name, or remove it")
     return faults
@@ -169,10 +163,7 @@ def skipped_lines(skipped: list[SkippedRecord]) -> list[str]:
     items: dict[tuple[str, str], list[str]] = {}
     for record in skipped:
         items.setdefault((record.source, record.reason), []).append(record.item)
-    return [
-        f"{source}: {len(names)} skipped, {reason}: {', '.join(names[:_SHOWN])}" + (", ..." if len(names) > _SHOWN else "")
-        for (source, reason), names in items.items()
-    ]
+    return [f"{source}: {len(names)} skipped, {reason}: {first_of(names)}" for (source, reason), names in items.items()]
 
 
 def describe_pool(config: Path | PoolConfig, output_root: Path, *, copy: bool = False) -> str:

@@ -56,19 +56,27 @@ def write_small_dataset(folder: Path, *, num_cases: int = 9) -> LabelManifest:
         cases.append(
             CaseRecord(identifier=key, source=protocol, protocol=protocol, image_files=(f"{key}.nii.gz",), label_files=())
         )
+    return write_descriptions(folder, CLASSES, PROTOCOLS, cases)
+
+
+def write_descriptions(
+    folder: Path, classes: tuple[str, ...], protocols: dict[str, dict[int, tuple[str, ...]]], cases: list[CaseRecord]
+) -> LabelManifest:
+    """label_manifest.json and dataset.json of a CT dataset in which each protocol is a source."""
     manifest = LabelManifest(
         dataset=DatasetRecord(id=int(folder.name[7:10]), name=folder.name[11:]),
-        classes=CLASSES,
-        protocols={name: {"labels": labels} for name, labels in PROTOCOLS.items()},
-        sources=tuple(SourceRecord(name=name, source="made up", path=".", licence="none") for name in PROTOCOLS),
+        classes=classes,
+        protocols={name: {"labels": labels} for name, labels in protocols.items()},
+        sources=tuple(SourceRecord(name=name, source="made up", path=".", licence="none") for name in protocols),
         cases=tuple(cases),
     )
     write_manifest(manifest, folder / "label_manifest.json")
-    dataset_json = {
+    content = {
         "channel_names": {"0": "CT"},
         "labels": manifest.space.nnunet_labels(),
-        "numTraining": num_cases,
+        "numTraining": len(cases),
         "file_ending": ".nii.gz",
+        "annotation": manifest.annotation().as_json(),
     }
-    write_json({**dataset_json, "annotation": manifest.annotation().as_json()}, folder / "dataset.json")
+    write_json(content, folder / "dataset.json")
     return manifest

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from phantom_dataset import write_descriptions
 
 from nnunet_partial.dataset_conversion.verify import Report, verify_dataset
 from nnunet_partial.labels import (
     CaseRecord,
-    DatasetRecord,
-    LabelManifest,
-    SourceRecord,
     count_labels,
     read_manifest,
-    write_json,
     write_manifest,
 )
 
@@ -69,22 +66,7 @@ def write_dataset(folder: Path) -> Path:
                 absent=tuple(name for name in CLASSES if name not in organs),
             )
         )
-    manifest = LabelManifest(
-        dataset=DatasetRecord(id=int(folder.name[7:10]), name=folder.name[11:]),
-        classes=CLASSES,
-        protocols={name: {"labels": labels} for name, labels in PROTOCOLS.items()},
-        sources=tuple(SourceRecord(name=name, source="made up", path=".", licence="none") for name in PROTOCOLS),
-        cases=tuple(cases),
-    )
-    write_manifest(manifest, folder / "label_manifest.json")
-    content = {
-        "channel_names": {"0": "CT"},
-        "labels": manifest.space.nnunet_labels(),
-        "numTraining": len(CASES),
-        "file_ending": ".nii.gz",
-        "annotation": manifest.annotation().as_json(),
-    }
-    write_json(content, folder / "dataset.json")
+    write_descriptions(folder, CLASSES, PROTOCOLS, cases)
     return folder
 
 

@@ -9,10 +9,9 @@ from nnunet_partial.dataset_conversion.duplicates.find import Duplicate, find_du
 from nnunet_partial.dataset_conversion.duplicates.scan_cache import CACHE_FOLDER, ScanFile, hash_scans
 from nnunet_partial.dataset_conversion.duplicates.scan_groups import group_pairs
 from nnunet_partial.dataset_conversion.duplicates.scan_match import is_large_enough
+from nnunet_partial.dataset_conversion.image_files.volume import NIFTI_ENDINGS
 from nnunet_partial.dataset_conversion.listing import ConversionError, visible_files
 from nnunet_partial.labels import MANIFEST_NAME, Annotation, read_manifest
-
-_ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ def search_dataset(folder: Path, held_out: Sequence[Path] = (), *, num_processes
 
 def _training_scans(folder: Path, dataset_json: dict) -> list[ScanFile]:
     ending = dataset_json["file_ending"]
-    if ending not in _ENDINGS:
-        raise ConversionError(f"{folder.name} has images in '{ending}'; only {' and '.join(_ENDINGS)} can be compared")
+    if ending not in NIFTI_ENDINGS:
+        raise ConversionError(f"{folder.name} has images in '{ending}'; only {' and '.join(NIFTI_ENDINGS)} can be compared")
     annotation = Annotation.from_dataset_json(dataset_json)
     words = {name: name for name in (case.source for case in annotation.cases.values())}
     if (folder / MANIFEST_NAME).exists():
@@ -80,9 +79,11 @@ def _training_scans(folder: Path, dataset_json: dict) -> list[ScanFile]:
 def _held_out_scans(folders: Sequence[Path]) -> list[ScanFile]:
     scans: dict[Path, ScanFile] = {}
     for folder in folders:
-        files = [path for path in visible_files(folder, "*") if path.name.endswith(_ENDINGS)]
+        files = [path for path in visible_files(folder, "*") if path.name.endswith(NIFTI_ENDINGS)]
         if not files:
-            raise ConversionError(f"'{folder}' holds no {' or '.join(_ENDINGS)} file; name the folder in which the images lie")
+            raise ConversionError(
+                f"'{folder}' holds no {' or '.join(NIFTI_ENDINGS)} file; name the folder in which the images lie"
+            )
         scans.update({path: ScanFile(str(path), path, str(path), held_out=True) for path in files if not _other_channel(path)})
     return list(scans.values())
 

@@ -10,6 +10,7 @@ import SimpleITK
 from pydicom.errors import InvalidDicomError
 
 from nnunet_partial.dataset_conversion.image_files.volume import LPS_TO_RAS, Volume, from_itk
+from nnunet_partial.labels import first_of
 
 MODALITIES = ("CT", "MR")
 _TAGS = [
@@ -31,7 +32,6 @@ _GEOMETRY = {"ImageOrientationPatient": "orientations", "PixelSpacing": "pixel s
 _PREAMBLE, _MAGIC = 128, b"DICM"
 _MAX_SPACING_GAP_MM = 0.05
 _TOLERANCE = 1e-3
-_SHOWN = 5
 
 Slice = tuple[Path, pydicom.Dataset]
 
@@ -138,10 +138,7 @@ def _left_aside(headers: list[Slice], slices: list[Slice]) -> list[str]:
     for path, header in headers:
         if path not in taken:
             names.setdefault(_kind(header), []).append(path.name)
-    return [
-        f"{len(files)} {kind} ({', '.join(files[:_SHOWN])}{', ...' if len(files) > _SHOWN else ''})"
-        for kind, files in names.items()
-    ]
+    return [f"{len(files)} {kind} ({first_of(files)})" for kind, files in names.items()]
 
 
 def _name(series: list[Slice]) -> str:

@@ -66,17 +66,17 @@ class MaskPainter:
         return Volume(self._labels.array, self._labels.affine, notes=notes)
 
 
-def paint_masks(layers: Iterable[tuple[int, Path]], max_id: int) -> Volume:
+def paint_masks(layers: Iterable[tuple[int, str, Path]], max_id: int) -> Volume:
     """One label map of mask files, each painted over those before it.
 
     Args:
-        layers: (label id, file of a mask), in the order of painting; at least one.
+        layers: (label id, what it is called in messages, file of a mask), in the order of painting; at least one.
         max_id: The largest label id.
 
     Raises:
         ValueError: see `MaskPainter.add`.
     """
     painter = MaskPainter(max_id)
-    for number, file in layers:
-        painter.add(number, read_nifti(file), file.name)
+    for number, name, file in layers:
+        painter.add(number, read_nifti(file), name)
     return painter.result()

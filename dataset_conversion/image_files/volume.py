@@ -16,9 +16,10 @@ AXES = "RAS"
 NIBABEL_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.spatialimages.HeaderTypeError)
 """What nibabel raises for files that are not what their name says; none of these is a ValueError."""
 
+NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".nrrd", ".mha")
 """Volumes that ITK reads; NIfTI is read by nibabel, which is not stopped by axes that are not perpendicular."""
-VOLUME_ENDINGS = (".nii.gz", ".nii", *ITK_ENDINGS)
+VOLUME_ENDINGS = (*NIFTI_ENDINGS, *ITK_ENDINGS)
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_GRID_GAP_VOXELS = 0.1

@@ -21,7 +21,7 @@ from nnunet_partial.dataset_conversion.listing import (
 )
 from nnunet_partial.dataset_conversion.own_data.case_pattern import CasePattern
 from nnunet_partial.dataset_conversion.own_data.source_file import SourceFile, declared_name, load_source_file
-from nnunet_partial.labels import LabelSpace
+from nnunet_partial.labels import LabelSpace, first_of
 
 _SHOWN = 5
 _NEAR = 0.8
@@ -121,7 +121,7 @@ def missing_faults(source: Source, root: Path) -> list[str]:
     if not empty:
         return missing
     lies_there = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
-    seen = ", ".join(lies_there[:_SHOWN]) + (", ..." if len(lies_there) > _SHOWN else "")
+    seen = first_of(lies_there)
     return [
         *missing,
         *(f"{key}: '{text}' matches nothing below '{root}', which holds {seen or 'nothing'}" for key, text in empty.items()),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nnunet_partial.dataset_conversion.case import UNREADABLE
-from nnunet_partial.dataset_conversion.image_files.volume import read_labels
+from nnunet_partial.dataset_conversion.image_files.volume import NIFTI_ENDINGS, read_labels
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.labels import (
     MANIFEST_NAME,
@@ -23,11 +23,10 @@ from nnunet_partial.labels import (
     LabelSpace,
     SourceRecord,
     count_labels,
+    first_of,
     read_manifest,
 )
 from nnunet_partial.labels.annotation import validation_faults
-
-FILE_ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def read_annotated_dataset(
         raise ConversionError(f"'{folder / 'dataset.json'}' does not exist; the source must be a finished raw dataset")
     dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     ending = dataset_json.get("file_ending")
-    if ending not in FILE_ENDINGS or "dataset" in dataset_json:
+    if ending not in NIFTI_ENDINGS or "dataset" in dataset_json:
         raise ConversionError(
             f"it must hold NIfTI files in imagesTr and labelsTr; dataset.json has file_ending '{ending}'"
             + (" and lists its files under 'dataset'" if "dataset" in dataset_json else ""),
@@ -111,7 +110,7 @@ def read_annotated_dataset(
     if partly and not keep_missing:
         raise ConversionError(
             f"only partly annotated: {len(partly)} of {len(dataset.cases)} cases lack classes, or do not tell them apart "
-            f"({_some(partly)}); --keep-missing drops from what is annotated there",
+            f"({first_of(partly)}); --keep-missing drops from what is annotated there",
             where=folder.name,
         )
     return dataset
@@ -209,7 +208,3 @@ def _with_counts(manifest: LabelManifest, folder: Path, dataset_json: dict[str, 
     if faults:
         raise ConversionError(faults, where=folder.name)
     return manifest.model_copy(update={"cases": tuple(results)})
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

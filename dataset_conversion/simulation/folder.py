@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset_conversion.dataset_ids import same_id_faults
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.simulation.annotated_dataset import AnnotatedDataset
 from nnunet_partial.dataset_conversion.simulation.plan import SimulationPlan
@@ -53,12 +54,7 @@ class SimulationFolder:
 
     def faults(self) -> list[str]:
         """Why the dataset cannot be written here."""
-        prefix = self.folder.name.split("_", 1)[0]
-        found = [
-            f"'{other}' has the same id; choose another id, or remove it"
-            for other in sorted(self.folder.parent.glob(f"{prefix}_*"))
-            if other != self.folder
-        ]
+        found = same_id_faults(self.folder)
         if not any(path.is_file() and not path.name.startswith(".") for path in self.folder.rglob("*")):
             return found  # not there, empty, or killed before it was claimed
         try:

@@ -55,7 +55,7 @@ def read_label_map(files: tuple[Path, ...]) -> Volume:
     """The combined label map, or one painted from the masks of single organs in the order of their ids."""
     if files[0].name == _COMBINED:
         return read_labels(files[0])
-    return paint_masks(((_NUMBERS[file.name], file) for file in files), max(SOURCE_LABELS))
+    return paint_masks(((_NUMBERS[file.name], file.name, file) for file in files), max(SOURCE_LABELS))
 
 
 SOURCE = Source(

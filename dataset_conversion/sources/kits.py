@@ -64,7 +64,7 @@ def read_label_map(files: tuple[Path, ...]) -> Volume:
     if _MASK.fullmatch(files[0].name) is None:
         (file,) = files
         return read_labels(file)
-    painted = paint_masks(((_NUMBERS[_MASK.fullmatch(file.name)[1]], file) for file in files), max(SOURCE_LABELS))
+    painted = paint_masks(((_NUMBERS[_MASK.fullmatch(file.name)[1]], file.name, file) for file in files), max(SOURCE_LABELS))
     return replace(painted, notes=())  # tumors and cysts are meant to lie over the kidney
 
 

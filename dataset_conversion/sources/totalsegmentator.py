@@ -13,8 +13,8 @@ Labels were drawn by models and corrected by hand.
 
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.image_files.masks import MaskPainter
-from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_nifti
+from nnunet_partial.dataset_conversion.image_files.masks import paint_masks
+from nnunet_partial.dataset_conversion.image_files.volume import Volume
 from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceCase, SourceLabel, by_number, visible_files
 
 OUR_NAMES = {"portal_vein_and_splenic_vein": "portal_and_splenic_vein", "urinary_bladder": "bladder"}
@@ -131,10 +131,7 @@ def id_of_file(path: Path) -> int:
 
 def read_masks(files: tuple[Path, ...]) -> Volume:
     """The masks of a case as one label map."""
-    painter = MaskPainter(max(_IDS.values()))
-    for path in files:
-        painter.add(id_of_file(path), read_nifti(path), path.name.removesuffix(_ENDING))
-    return painter.result()
+    return paint_masks(((id_of_file(path), path.name.removesuffix(_ENDING), path) for path in files), max(_IDS.values()))
 
 
 SOURCE = Source(

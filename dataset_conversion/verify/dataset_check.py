@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset_conversion.image_files.volume import NIFTI_ENDINGS
 from nnunet_partial.dataset_conversion.listing import natural_key
 from nnunet_partial.dataset_conversion.verify.case_check import CheckJob
 from nnunet_partial.dataset_conversion.verify.finding import Finding, fault, remark
 from nnunet_partial.labels import MANIFEST_NAME, Annotation, LabelError, LabelManifest, read_manifest
-
-_NIFTI_ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ def list_dataset(folder: Path) -> DatasetFiles:
     except json.JSONDecodeError as error:
         raise LabelError(f"not a JSON file: {error}", where=str(file)) from None
     ending = content.get("file_ending")
-    if ending not in _NIFTI_ENDINGS:
-        raise ValueError(f"'{file}': file_ending is {ending!r}; only {' and '.join(_NIFTI_ENDINGS)} can be verified")
+    if ending not in NIFTI_ENDINGS:
+        raise ValueError(f"'{file}': file_ending is {ending!r}; only {' and '.join(NIFTI_ENDINGS)} can be verified")
     if not content.get("channel_names"):
         raise ValueError(f"'{file}' has no channel_names, such as {{'0': 'CT'}}")
     if "dataset" in content:

@@ -1,7 +1,7 @@
 """What each label id means and what was looked for: label space, annotation protocols, manifest, remapping."""
 
 from nnunet_partial.labels.annotation import ANNOTATION_KEY, Annotation, CaseAnnotation
-from nnunet_partial.labels.errors import LabelError
+from nnunet_partial.labels.errors import LabelError, first_of
 from nnunet_partial.labels.files import replacing, write_json
 from nnunet_partial.labels.manifest import (
     MANIFEST_NAME,
@@ -32,6 +32,7 @@ __all__ = [
     "SkippedRecord",
     "SourceRecord",
     "count_labels",
+    "first_of",
     "manifest_json_schema",
     "read_manifest",
     "remap_labels",

@@ -1,4 +1,4 @@
-"""The one exception of this room."""
+"""The one exception of this room, and how long lists are said in a message."""
 
 from collections.abc import Sequence
 
@@ -13,3 +13,8 @@ class LabelError(ValueError):
             super().__init__(head + self.faults[0])
         else:
             super().__init__(head + f"{len(self.faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in self.faults))
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and dots where there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
