@@ -1,4 +1,4 @@
-"""Forward and backward of the marginal and exclusion losses, in multiples of nnU-Net's DC_and_CE_loss.
+"""Forward and backward of the marginal, exclusion and ambiguity losses, in multiples of nnU-Net's DC_and_CE_loss.
 
     python -m benchmarks.loss --classes 5 14 40 --patch 96 --reps 5
 
@@ -26,11 +26,12 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-from nnunet_partial.losses import MarginalExclusionLoss, MarginalLoss, plain_sums
+from nnunet_partial.losses import AmbiguityLoss, MarginalExclusionLoss, MarginalLoss, ambiguity_bce_loss, plain_sums
 from nnunet_partial.targets import PartialTarget
 
 REUSE = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}
-VARIANTS = ("nnU-Net", "marginal", "marginal_exclusion", "marginal_plain", "marginal_exclusion_plain")
+OURS = ("marginal", "marginal_exclusion", "ambiguity")
+VARIANTS = ("nnU-Net", *OURS, *(f"{name}_plain" for name in OURS))
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
@@ -64,6 +65,9 @@ def loss_of(name: str, target: PartialTarget) -> Loss:
         dice = {"batch_dice": False, "do_bg": False, "smooth": 1e-5, "ddp": False}
         host = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
         return lambda logits: host(logits, target.labels)
+    if name.startswith("ambiguity"):
+        ambiguity = AmbiguityLoss(**({"bce_loss": ambiguity_bce_loss} if name.endswith("_plain") else {}))
+        return lambda logits: ambiguity(logits, target)
     options = {"make_sums": plain_sums} if name.endswith("_plain") else {}
     loss = (MarginalExclusionLoss if "exclusion" in name else MarginalLoss)(**options)
     return lambda logits: loss(logits, target)
@@ -121,7 +125,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--reps", type=int, default=7)
-    parser.add_argument("--variants", choices=VARIANTS[1:], nargs="+", default=VARIANTS[1:3], help="beside nnU-Net's own")
+    parser.add_argument("--variants", choices=VARIANTS[1:], nargs="+", default=OURS, help="beside nnU-Net's own")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--one-allocator", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -15,11 +15,13 @@ ROOMS = {
     "evaluation": {"labels"},
     "report": {"evaluation", "labels", "paths"},
     "training": {"losses", "targets", "evaluation", "report", "labels", "paths"},
+    "networks": set(),
+    "pseudo_labels": {"training", "losses", "targets", "networks", "evaluation", "report", "labels", "paths"},
     "trainers": {"training", "losses", "targets", "labels"},
     "planners": {"training", "paths", "labels"},
     "dataset_conversion": {"labels", "paths"},
 }
-WITHOUT_HOST = ("labels", "targets", "losses", "evaluation", "report")
+WITHOUT_HOST = ("labels", "targets", "losses", "networks", "evaluation", "report")
 WITHOUT_TORCH = ("labels", "dataset_conversion", "evaluation", "report")
 STREET = ("trainers", "planners", "dataset_conversion")
 

@@ -1,6 +1,7 @@
 """Named recipes, a screen each; nnU-Net finds them by class name (`nnUNetv2_train ... -tr NAME`)."""
 
+from nnunet_partial.trainers.ambiguity import nnUNetTrainerAmbiguity
 from nnunet_partial.trainers.marginal import nnUNetTrainerMarginal, nnUNetTrainerMarginalExclusion
 from nnunet_partial.trainers.naive import nnUNetTrainerNaive
 
-__all__ = ["nnUNetTrainerMarginal", "nnUNetTrainerMarginalExclusion", "nnUNetTrainerNaive"]
+__all__ = ["nnUNetTrainerAmbiguity", "nnUNetTrainerMarginal", "nnUNetTrainerMarginalExclusion", "nnUNetTrainerNaive"]

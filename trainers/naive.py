@@ -1,6 +1,6 @@
 """The baseline that every method here is held against."""
 
-from nnunet_partial.training.partial_trainer import PlannedTrainer
+from nnunet_partial.training.planned_trainer import PlannedTrainer
 
 
 class nnUNetTrainerNaive(PlannedTrainer):

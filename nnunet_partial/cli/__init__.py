@@ -19,6 +19,7 @@ COMMANDS = (
     "duplicates",
     "simulate",
     "plan",
+    "rounds",
     "evaluate",
     "compare",
     "report",
@@ -37,6 +38,7 @@ the journey:
   nnunet_partial plan -d 500                  fingerprint, plan, preprocess
   eval "$(nnunet_partial env)"                let nnU-Net find our trainers
   nnUNetv2_train 500 3d_fullres 0 -tr nnUNetTrainerMarginalExclusion
+  nnunet_partial rounds -d 500 -f 0           label what nobody annotated, most confident first, and train on
   nnUNetv2_predict -d 500 -i IN -o OUT -c 3d_fullres -f 0 -tr nnUNetTrainerMarginalExclusion
   nnunet_partial evaluate -d 500 -i OUT       Dice over what each case's annotators looked for
   nnunet_partial compare RUN_A RUN_B          are the differences more than chance?

@@ -17,6 +17,10 @@ _SHIFT = 23 - _MANTISSA_BITS  # float32 has 23
 _FIRST = (127 - 24) << _MANTISSA_BITS  # distances below 2^-24 share the first bin: float32 keeps none near 1
 _HALF = ((126 << _MANTISSA_BITS) - _FIRST) + 1
 NUM_RANKS = 2 * _HALF
+_SMALLEST, _LARGEST = -10, 12  # log-odds nearer to 0 than 2^-10 share a bin, and so do those beyond 2^12
+_FIRST_SCORE = (127 + _SMALLEST) << _MANTISSA_BITS
+_HALF_SCORE = (_LARGEST - _SMALLEST) << _MANTISSA_BITS
+NUM_SCORE_RANKS = 2 * _HALF_SCORE
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,12 @@ class CalibrationCounts:
         """
         probability = np.clip(probability, 0, 1, dtype=np.float32)  # the sum of a union's classes may round to more than 1
         bins = np.minimum((probability * NUM_BINS).astype(np.intp), NUM_BINS - 1)
-        ranks = _ranks(probability[predicted]), reference[predicted]
         return cls(
             voxels=np.bincount(bins, minlength=NUM_BINS),
             positives=np.bincount(bins[reference], minlength=NUM_BINS),
             probability_sums=np.bincount(bins, weights=probability, minlength=NUM_BINS),
             squared_error=np.square(probability - reference, dtype=np.float64).sum(),
-            ranking=np.stack([np.bincount(ranks[0][ranks[1] == right], minlength=NUM_RANKS) for right in (False, True)]),
+            ranking=_wrong_and_right(_ranks(probability[predicted]), reference[predicted], NUM_RANKS),
         )
 
     def __add__(self, other: "CalibrationCounts") -> "CalibrationCounts":
@@ -95,6 +98,21 @@ def calibration_metrics(counts: CalibrationCounts) -> dict[str, Any]:
     }
 
 
+def ranking_counts(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Voxels by log-odds, wrong and right, as `ranking_metrics` takes them; counts of several cases are added.
+
+    Log-odds rank voxels that have the same probability in float32: from 17 on that is 1. Bins are at most 2^-9 of a score wide.
+
+    Shape:
+        scores (n,) float32; right (n,) bool; returns (2, NUM_SCORE_RANKS), ascending in score.
+    Raises:
+        ValueError: a score is NaN.
+    """
+    if np.isnan(scores).any():
+        raise ValueError(f"{np.isnan(scores).sum()} of {len(scores)} scores are NaN, which have no rank")
+    return _wrong_and_right(_score_ranks(scores), right, NUM_SCORE_RANKS)
+
+
 def ranking_metrics(errors: np.ndarray, successes: np.ndarray) -> dict[str, Any]:
     """AUC, AP_success (right predictions, most confident first) and AP_error (wrong ones, least confident first).
 
@@ -111,9 +129,24 @@ def ranking_metrics(errors: np.ndarray, successes: np.ndarray) -> dict[str, Any]
 def _ranks(confidence: np.ndarray) -> np.ndarray:
     """Bin of each confidence, ascending; fine near 0 and near 1, where confidences crowd."""
     near_one = confidence >= 0.5
-    distance = np.where(near_one, 1 - confidence, confidence).astype(np.float32)
-    steps = np.clip((distance.view(np.int32) >> _SHIFT) - _FIRST, 0, _HALF - 1)
+    steps = _steps(np.where(near_one, 1 - confidence, confidence), _FIRST, _HALF)
     return np.where(near_one, NUM_RANKS - 1 - steps, steps)
+
+
+def _score_ranks(scores: np.ndarray) -> np.ndarray:
+    """Bin of each log-odds, ascending; fine near 0, and as fine for its size everywhere else."""
+    steps = _steps(np.abs(scores), _FIRST_SCORE, _HALF_SCORE)
+    return np.where(scores >= 0, _HALF_SCORE + steps, _HALF_SCORE - 1 - steps)
+
+
+def _steps(distance: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Exponent and leading bits of float32: bins that grow with the distance, in ascending order."""
+    return np.clip((distance.astype(np.float32).view(np.int32) >> _SHIFT) - first, 0, count - 1)
+
+
+def _wrong_and_right(ranks: np.ndarray, right: np.ndarray, num_ranks: int) -> np.ndarray:
+    """(2, num_ranks): how many are wrong and how many right in each bin."""
+    return np.stack([np.bincount(ranks[right == truth], minlength=num_ranks) for truth in (False, True)])
 
 
 def _auc(negatives: np.ndarray, positives: np.ndarray) -> tuple[float, float]:

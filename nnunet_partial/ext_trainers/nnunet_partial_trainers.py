@@ -1,3 +1,8 @@
 """nnU-Net searches this folder (variable nnUNet_extTrainer); the trainers live in nnunet_partial.trainers."""
 
-from nnunet_partial.trainers import nnUNetTrainerMarginal, nnUNetTrainerMarginalExclusion, nnUNetTrainerNaive
+from nnunet_partial.trainers import (
+    nnUNetTrainerAmbiguity,
+    nnUNetTrainerMarginal,
+    nnUNetTrainerMarginalExclusion,
+    nnUNetTrainerNaive,
+)

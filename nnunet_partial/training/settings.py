@@ -41,6 +41,11 @@ class TrainingSettings(BaseModel):
     )
     weight_marginal: float = Field(1.0, ge=0, description="Weight of the marginal loss")
     weight_exclusion: float = Field(2.0, ge=0, description="Weight of the exclusion loss (Shi et al. 2021, table 5: 1 : 2)")
+    weight_ambiguity_dice: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of a Dice term beside the ambiguity loss (nnU-Net: 1; Petit et al. 2021: 0, cross entropy alone)",
+    )
     mirroring: Literal["auto", "all", "none"] = Field(
         "auto",
         description="Mirrored axes in augmentation and at test time: auto = all, but not left-right where classes come in "

@@ -1,0 +1,281 @@
+"""Pseudo-labels on real CT of which labels were removed: tables 4, 6 and 7 of INERRANT (Petit et al. 2021) in small.
+
+    python -m benchmarks.missing_labels --data DIR/btcv --out OUT [--alpha 50 20] [--folds 0 1 2]
+
+DIR/btcv holds img/imgNNNN.nii.gz and label/labelNNNN.nii.gz of BTCV. All scans become one dataset with the paper's seven organs;
+of it, `nnunet_partial simulate` makes a dataset for each alpha, in which alpha percent of the annotations of every organ are
+left (nested draws). All of them have the same folds, so alphas and methods are compared case by case, and every prediction is
+judged against the untouched labels of all seven organs. What is trained, for each alpha and fold:
+
+    naive       nnU-Net's own loss, for which a missing organ is background
+    inerrant0   the ambiguity loss: nothing is learned about an organ where its label is missing
+    longer      inerrant0 trained on for as long as the rounds of the following take, without pseudo-labels: what time alone gives
+    all         inerrant0, then its predictions of missing organs are labels, all at once
+    mcp         inerrant0, then three rounds; round t trusts the t/3 of the predictions with the highest class probability
+    confidence  the same, ranked by a confidence network that learned where the predictions are right: INERRANT itself
+
+In two things this is not the paper: nnU-Net's patches and 3D network, tiny here; and a Dice term beside the ambiguity loss, as
+naive has one beside its cross entropy. By cross entropy alone, 450 iterations find nothing but the liver.
+
+A rerun skips what is finished and goes on where a training stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a
+file a job), results.csv (the Dice of every case and organ) and tables.md (what is printed).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.missing_labels_tables import write_tables
+from nnunet_partial.evaluation import evaluate_folder, write_summary
+from nnunet_partial.labels import Annotation, write_json
+from nnunet_partial.paths import TRAINER_FOLDER, TRAINER_VARIABLE
+from nnunet_partial.pseudo_labels.files import RunFiles
+from nnunet_partial.training.splits import stratified_splits, unannotated_anywhere
+
+CLASSES = ("liver", "gallbladder", "spleen", "kidney_left", "kidney_right", "pancreas", "stomach")
+TRAINERS = {"naive": "nnUNetTrainerNaive", "inerrant0": "nnUNetTrainerAmbiguity"}
+ROUNDS = {"longer": ("none", 1), "all": ("all", 1), "mcp": ("mcp", 3), "confidence": ("confidence", 3)}  # criterion, rounds
+METHODS = (*TRAINERS, *ROUNDS)
+MOST_ROUNDS = 3
+FULL_ID, FULL_NAME = 700, "Abdomen"  # the dataset with alpha percent of the annotations has the id 700 + alpha
+PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
+REUSED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}  # fresh memory is most of the time on a CPU
+# nnUNetv2_train takes a thread for every core; trainings side by side that do would wait for each other
+TRAIN = "import torch; torch.set_num_threads = lambda n: None; from nnunetv2.run.run_training import *; run_training_entry()"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method on one fold of one dataset."""
+
+    alpha: int
+    method: str
+    fold: int
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset with alpha percent of the annotations."""
+        return dataset_name(self.alpha)
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds follow the training on human labels."""
+        return ROUNDS[self.method][1] if self.method in ROUNDS else 0
+
+    @property
+    def name(self) -> str:
+        """As it stands in logs."""
+        return f"alpha{self.alpha}_{self.method}_fold{self.fold}"
+
+    def files(self, out: Path) -> RunFiles:
+        """Where checkpoints and predictions lie."""
+        trainer = TRAINERS.get(self.method, TRAINERS["inerrant0"])
+        fold = out / "nnUNet_results" / self.dataset / f"{trainer}__{PLANS}__{CONFIGURATION}" / f"fold_{self.fold}"
+        name = ROUNDS[self.method][0] if self.method in ROUNDS else ""
+        return RunFiles(fold, out / "nnUNet_preprocessed" / self.dataset, name)
+
+    def is_done(self, out: Path) -> bool:
+        """Whether the last predictions are there and judged by the trainer."""
+        return (self.files(out).validation(self.rounds) / "summary.json").exists()
+
+    def command(self, out: Path, round_epochs: int) -> list[str]:
+        """What does the job, or what is left of it."""
+        where = [str(FULL_ID + self.alpha), CONFIGURATION, str(self.fold)]
+        if self.method in TRAINERS:
+            fold = self.files(out).fold
+            finished = (fold / "checkpoint_final.pth").exists()
+            rest = ["--val"] if finished else ["--c"] if any(fold.glob("checkpoint_*.pth")) else []
+            return [sys.executable, "-c", TRAIN, *where, "-tr", TRAINERS[self.method], "-p", PLANS, "-device", "cpu", *rest]
+        criterion, rounds = ROUNDS[self.method]
+        model = ["-d", where[0], "-c", where[1], "-f", where[2], "-tr", TRAINERS["inerrant0"], "-p", PLANS]
+        epochs = str(round_epochs * MOST_ROUNDS // rounds)  # as many iterations in one round as in three
+        how = ["--criterion", criterion, "--rounds", str(rounds), "--max-fraction", "1.0", "--epochs", epochs]
+        return ["nnunet_partial", "rounds", *model, *how, "-device", "cpu"]
+
+
+def main() -> None:
+    """Run what is missing, write results.csv and the tables."""
+    args = build_parser().parse_args()
+    out = args.out.resolve()
+    jobs = [Job(alpha, method, fold) for method in METHODS for alpha in args.alpha for fold in args.folds]
+    if not args.tables_only:
+        out.mkdir(parents=True, exist_ok=True)
+        refuse_other_lengths(out, {name: getattr(args, name) for name in ("epochs", "iterations", "round_epochs", "settings")})
+        environment = set_up(out)
+        lay_out(args.data.resolve(), out, args.alpha, environment)
+        plan(out, args.alpha, environment, lengths(args))
+        wanted = [job for job in jobs if job.method in args.only]
+        for stage in stages(wanted):
+            run_all(stage, out, environment, args)
+    rows = [row for job in jobs for row in judged(job, out)]
+    write_tables(rows, {(job.alpha, job.method, job.fold): job.files(out) for job in jobs if job.rounds}, out)
+
+
+def stages(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """Trainings on human labels, and the rounds that start from them, fold by fold, so that what is there can be compared."""
+    trainings = sorted((job for job in jobs if job.method in TRAINERS), key=lambda job: job.method == "naive")
+    return trainings, sorted((job for job in jobs if job.method in ROUNDS), key=lambda job: job.fold)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with img/ and label/ of BTCV")
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument(
+        "--alpha", type=int, nargs="+", default=[50, 20], metavar="P", help="percent of annotations that are left (50 20)"
+    )
+    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], metavar="F", help="of five (default: 0 1 2)")
+    parser.add_argument("--epochs", type=int, default=40, help="epochs on human labels (default: 40)")
+    parser.add_argument("--iterations", type=int, default=50, help="iterations an epoch (default: 50)")
+    parser.add_argument(
+        "--round-epochs", type=int, default=8, help="epochs of each of three rounds; a single round has three times as many (8)"
+    )
+    parser.add_argument("--processes", type=int, default=2, help="jobs at a time, a thread each (default: 2)")
+    parser.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD", help="run these methods only")
+    parser.add_argument("--tables-only", action="store_true", help="judge what is there, and run nothing")
+    parser.add_argument(
+        "--set", dest="settings", nargs="+", default=[], metavar="NAME=VALUE", help="further settings of the plans"
+    )
+    return parser
+
+
+def lengths(args: argparse.Namespace) -> list[str]:
+    """The settings of the plans."""
+    return [
+        f"num_epochs={args.epochs}",
+        f"num_iterations_per_epoch={args.iterations}",
+        "num_val_iterations_per_epoch=4",
+        "weight_ambiguity_dice=1",
+        *args.settings,
+    ]
+
+
+def refuse_other_lengths(out: Path, lengths: dict) -> None:
+    """Trainings of two lengths in one folder would be compared as if they were alike."""
+    file = out / "study.json"
+    if not file.exists():
+        write_json(lengths, file)
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found != lengths:
+        raise SystemExit(f"{out} was begun with {found}, not {lengths}; take another --out, or delete it")
+
+
+def set_up(out: Path) -> dict[str, str]:
+    """nnU-Net's folders below `out`, and settings for single-threaded trainings side by side."""
+    folders = {name: str(out / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    for folder in (*folders.values(), out / "logs"):
+        Path(folder).mkdir(exist_ok=True)
+    few = {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, **folders, **few, TRAINER_VARIABLE: str(TRAINER_FOLDER), "PATH": path}
+
+
+def dataset_name(alpha: int | None = None) -> str:
+    """Of the dataset with alpha percent of the annotations; without alpha, of the one that has them all."""
+    return f"Dataset{FULL_ID + alpha}_{FULL_NAME}_alpha{alpha}" if alpha else f"Dataset{FULL_ID}_{FULL_NAME}"
+
+
+def lay_out(data: Path, out: Path, alphas: Sequence[int], environment: dict[str, str]) -> None:
+    """The fully annotated dataset, and one for each alpha with the untouched labels in references/."""
+    raw = out / "nnUNet_raw"
+    if not (raw / dataset_name() / "dataset.json").exists():
+        what = ["-d", str(FULL_ID), "--name", FULL_NAME, "--classes", *CLASSES]
+        run(["nnunet_partial", "convert", "btcv", str(data), *what, "-np", "2"], out, environment)
+    for alpha in alphas:
+        if not (raw / dataset_name(alpha) / "simulation.json").exists():
+            new = ["--as", str(FULL_ID + alpha), "--name", dataset_name(alpha).partition("_")[2], "--missing", str(100 - alpha)]
+            run(["nnunet_partial", "simulate", "-d", str(FULL_ID), *new, "-np", "2"], out, environment)
+
+
+def plan(out: Path, alphas: Sequence[int], environment: dict[str, str], settings: list[str]) -> None:
+    """The same tiny plan and the same folds for every alpha."""
+    full = annotation_of(out, dataset_name())
+    splits = stratified_splits(full, full.cases)
+    for alpha in alphas:
+        partial = annotation_of(out, dataset_name(alpha))
+        for fold, split in enumerate(splits):
+            if untaught := unannotated_anywhere(partial, split["train"]):
+                raise SystemExit(f"alpha {alpha}, fold {fold}: nobody looked for {', '.join(untaught)} in the training cases")
+        file = out / "nnUNet_preprocessed" / dataset_name(alpha) / "splits_final.json"
+        if not file.exists():
+            what = ["-d", str(FULL_ID + alpha), "--tiny", "-c", CONFIGURATION, "-np", "2", "--set", *settings]
+            run(["nnunet_partial", "plan", *what], out, environment)
+            halve_batches(file.with_name(f"{PLANS}.json"))
+            write_json(splits, file)
+
+
+def halve_batches(file: Path) -> None:
+    """Batches of two, one patch of which is centred on an organ, in place of one of four: organs are found sooner on a CPU."""
+    plans = json.loads(file.read_text(encoding="utf-8"))
+    plans["configurations"][CONFIGURATION]["batch_size"] = 2
+    write_json(plans, file)
+
+
+def annotation_of(out: Path, dataset: str) -> Annotation:
+    """What was looked for in each case of a dataset."""
+    return Annotation.from_dataset_json(json.loads((out / "nnUNet_raw" / dataset / "dataset.json").read_text(encoding="utf-8")))
+
+
+def run_all(jobs: Iterable[Job], out: Path, environment: dict[str, str], args: argparse.Namespace) -> None:
+    """Do the jobs in order, a few at a time; one that fails does not stop the others, but the study."""
+    training = {**environment, **REUSED_MEMORY, "nnUNet_n_proc_DA": "0"}
+
+    def run_job(job: Job) -> int:
+        if job.is_done(out):
+            return 0
+        command = job.command(out, args.round_epochs)
+        print(f"{job.name}: starts", flush=True)
+        with (out / "logs" / f"{job.name}.log").open("a") as log:
+            log.write(f"$ {' '.join(command)}\n")
+            log.flush()
+            code = subprocess.run(command, cwd=out, env=training, stdout=log, stderr=log).returncode
+        print(f"{job.name}: {'ends' if not code else f'fails ({code}), see its log'}", flush=True)
+        return code
+
+    jobs = list(jobs)
+    with ThreadPoolExecutor(args.processes) as pool:
+        codes = list(pool.map(run_job, jobs))
+    failed = [job.name for job, code in zip(jobs, codes, strict=True) if code]
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}; their logs lie in {out / 'logs'}. Run the same again to go on")
+
+
+def judged(job: Job, out: Path) -> list[dict]:
+    """Dice of every validation case and organ after every round that is there, all organs looked for in every case."""
+    rows = []
+    for number in range(1, job.rounds + 1) if job.rounds else [0]:
+        predictions = job.files(out).validation(number)
+        if not (predictions / "summary.json").exists():
+            continue
+        for case in full_summary(job, out, predictions)["metric_per_case"]:
+            for name, metrics in zip(CLASSES, case["metrics"].values(), strict=True):
+                where = {"alpha": job.alpha, "fold": job.fold, "method": job.method, "round": number}
+                rows.append({**where, "case": case["identifier"], "class": name, "Dice": metrics["Dice"]})
+    return rows
+
+
+def full_summary(job: Job, out: Path, predictions: Path) -> dict:
+    """As `nnunet_partial evaluate --full-reference --allow-missing` says it; kept in a file beside the predictions."""
+    file = predictions / "full_reference.json"
+    if not file.exists() or file.stat().st_mtime < (predictions / "summary.json").stat().st_mtime:
+        references = out / "nnUNet_raw" / job.dataset / "references"
+        annotation = annotation_of(out, job.dataset)
+        write_summary(evaluate_folder(references, predictions, annotation, full_reference=True, allow_missing=True), file)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a command as a user would, and say which."""
+    print("$", " ".join(command), flush=True)
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The confidence network on top of a segmentation network's last features (Petit et al. 2021, figure 3, table 11)."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+PAPER_WIDTHS = (400, 120, 64, 64)
+"""On 64 features in 2D; in 3D this head would cost many times what the network costs."""
+
+
+class ConfidenceNetwork(nn.Module):
+    """3 x 3 (x 3) convolutions with ReLU, then 1 x 1; returns log-odds, whose sigmoid is the confidence of each class.
+
+    Args:
+        num_features: Channels of the segmentation network before its last 1 x 1 convolution.
+        num_classes: K, foreground classes.
+        widths: Channels of the hidden convolutions; None for 2, 1, 1 and 1 times the features (the paper: `PAPER_WIDTHS`).
+        dims: 2 or 3.
+    Shape:
+        features (B, num_features, *S); returns (B, K, *S).
+    """
+
+    def __init__(self, num_features: int, num_classes: int, *, widths: Sequence[int] | None = None, dims: int):
+        super().__init__()
+        convolution = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        layers, channels = [], num_features
+        for width in (2 * num_features, *[num_features] * 3) if widths is None else widths:
+            layers += [convolution(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+            channels = width
+        self.layers = nn.Sequential(*layers, convolution(channels, num_classes, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Log-odds of the confidence."""
+        return self.layers(features)
+
+
+class ConfidenceModel(nn.Module):
+    """A segmentation network up to its last features, and a confidence network on them.
+
+    Args:
+        segmentation: nnU-Net's network; it is left as it is.
+        num_classes: K, foreground classes.
+        widths: See `ConfidenceNetwork`.
+        frozen: Learn the confidence network alone ("transfer"); else a duplicate of the segmentation network learns too, which
+            the paper found better, while the original keeps its predictions.
+    Shape:
+        image (B, channels, *S); returns (B, K, *S).
+    Raises:
+        NotImplementedError: the network has no `decoder.seg_layers` as nnU-Net's U-Nets have.
+    """
+
+    def __init__(self, segmentation: nn.Module, num_classes: int, *, widths: Sequence[int] | None = None, frozen: bool = False):
+        super().__init__()
+        last = _last_layer(segmentation)
+        self.frozen = frozen
+        self.backbone = copy.deepcopy(segmentation)
+        self.backbone.decoder.deep_supervision = False
+        self.backbone.requires_grad_(not frozen)
+        self.head = ConfidenceNetwork(last.in_channels, num_classes, widths=widths, dims=last.weight.ndim - 2)
+        self._features: Tensor | None = None
+        _last_layer(self.backbone).register_forward_pre_hook(self._keep_features)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Log-odds of the confidence of each class."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            self.backbone(image)
+        features, self._features = self._features, None
+        return self.head(features)
+
+    def train(self, mode: bool = True) -> "ConfidenceModel":
+        """A frozen network stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def _keep_features(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._features = inputs[0]
+
+
+def _last_layer(segmentation: nn.Module) -> nn.Module:
+    """The 1 x 1 convolution that makes logits out of the last features."""
+    layers = getattr(getattr(segmentation, "decoder", None), "seg_layers", None)
+    if not layers:
+        raise NotImplementedError(
+            f"{type(segmentation).__name__} has no decoder.seg_layers, so its last features cannot be found; "
+            "use --criterion mcp, or one of nnU-Net's U-Nets"
+        )
+    return layers[-1]

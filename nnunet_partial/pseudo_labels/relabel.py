@@ -1,0 +1,151 @@
+"""Relabelling of one case in preprocessed space: predict, rank, select, write beside the preprocessed files."""
+
+import pickle
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnunet_partial.labels import Annotation, replacing, write_json
+from nnunet_partial.pseudo_labels.files import RoundFiles
+from nnunet_partial.pseudo_labels.selection import changed_fraction, select_pseudo_labels
+from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
+from nnunet_partial.training.arrays import open_array, write_array
+
+LOCATION_SEED, MIN_LOCATIONS, LOCATION_SHARE = 1234, 10_000, 0.01  # nnU-Net's
+
+
+@dataclass(frozen=True)
+class Relabeller:
+    """What relabels the cases of one round.
+
+    Attributes:
+        annotation: Label space, protocols and cases.
+        human: Folder of nnU-Net's preprocessed cases.
+        files: Of this round.
+        previous: Of the round before; None in the first.
+        segmentation: The network whose predictions become labels.
+        log_odds: Logits -> log-odds of the foreground classes, as its trainer says.
+        confidence: The network that ranks them; None ranks by the segmentation network's own log-odds (MCP).
+        window: How images are predicted.
+        fraction: t / T * gamma_max.
+        max_changed: Cases whose predictions changed more than this since the round before get no new labels; None for no limit.
+    """
+
+    annotation: Annotation
+    human: Path
+    files: RoundFiles
+    previous: RoundFiles | None
+    segmentation: nn.Module
+    log_odds: Any
+    confidence: nn.Module | None
+    window: SlidingWindow
+    fraction: float
+    max_changed: float | None = None
+
+    @torch.inference_mode()
+    def relabel(self, case: str) -> dict[str, Any]:
+        """Relabel a case and write its files, the record last.
+
+        Returns:
+            The record.
+        """
+        began = time.monotonic()
+        ids = unannotated_ids(self.annotation, case)
+        image = open_array(self.human / f"{case}.b2nd")[:]
+        human = open_array(self.human / f"{case}_seg.b2nd")[:]
+        prediction, scores = self._predict(image, human, ids)
+        earlier = self._earlier(case, human)
+        changed = self._changed(case, prediction)
+        dropped = changed is not None and self.max_changed is not None and changed > self.max_changed
+        labels, found = select_pseudo_labels(prediction, scores, human, earlier, ids, 0.0 if dropped else self.fraction)
+        self._write(case, prediction, scores, human, labels)
+        record = {
+            "identifier": case,
+            "source": self.annotation.cases[case].source,
+            "protocol": self.annotation.cases[case].protocol,
+            "dropped": dropped,
+            "changed_fraction": changed,
+            "seconds": round(time.monotonic() - began, 3),
+            "classes": {self.annotation.space.classes[number - 1]: asdict(selection) for number, selection in found.items()},
+        }
+        self.files.record_of(case).parent.mkdir(parents=True, exist_ok=True)
+        write_json(record, self.files.record_of(case))
+        return record
+
+    def _predict(self, image: np.ndarray, human: np.ndarray, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted id and score where an unannotated class is predicted and no label stands; (1, *S) int16 and float32."""
+        num_classes = self.annotation.space.num_classes
+        prediction, scores = np.zeros(human.shape, np.int16), np.zeros(human.shape, np.float32)
+        wanted = torch.zeros(num_classes, dtype=torch.bool, device=self.window.device)
+        wanted[list(ids)] = True
+        for box, logits in self.window.logits(image, self.segmentation, num_classes):
+            predicted = logits.argmax(0)  # equals the rule of section 3.1.1: the largest z_k - z_0, background where all are <= 0
+            open_ = torch.from_numpy(human[(0, *box)] == 0).to(predicted.device)
+            found = wanted[predicted] & open_
+            ids_found = predicted[found]
+            prediction[(0, *box)][found.cpu().numpy()] = ids_found.cpu().numpy()
+            if self.confidence is None:
+                scores[(0, *box)][found.cpu().numpy()] = _own_log_odds(self.log_odds, logits[:, found], ids_found).cpu().numpy()
+        if self.confidence is not None:
+            scores[0] = self.window.at_classes(image, self.confidence, prediction[0])
+        return prediction, scores
+
+    def _earlier(self, case: str, human: np.ndarray) -> np.ndarray:
+        if self.previous is None or not self.previous.labels_of(case).exists():
+            return human
+        return open_array(self.previous.labels_of(case))[:]
+
+    def _changed(self, case: str, prediction: np.ndarray) -> float | None:
+        if self.previous is None or not self.previous.prediction_of(case).exists():
+            return None
+        return changed_fraction(prediction, open_array(self.previous.prediction_of(case))[:])
+
+    def _write(self, case: str, prediction: np.ndarray, scores: np.ndarray, human: np.ndarray, labels: np.ndarray) -> None:
+        patch = self.window.patch_size
+        write_array(prediction, self.files.prediction_of(case), patch)
+        write_array(scores, self.files.score_of(case), patch)
+        pseudo = np.where(human == 0, labels, 0)
+        if not pseudo.any():
+            return
+        properties = pickle.loads((self.human / f"{case}.pkl").read_bytes())
+        properties["class_locations"] = {**properties["class_locations"], **class_locations(pseudo)}
+        write_array(labels.astype(np.int16), self.files.labels_of(case), patch)
+        with replacing(self.files.labels / f"{case}.pkl") as temporary:
+            temporary.write_bytes(pickle.dumps(properties))
+
+
+def unannotated_ids(annotation: Annotation, case: str) -> list[int]:
+    """The label ids of the classes that nobody looked for in a case."""
+    looked_for = annotation.protocol_of(case).annotated_classes
+    return [number for number, name in enumerate(annotation.space.classes, 1) if name not in looked_for]
+
+
+def class_locations(pseudo: np.ndarray) -> dict[int, np.ndarray]:
+    """Voxels from which nnU-Net's loader centres foreground patches, for each pseudo-labelled class; so many as nnU-Net keeps.
+
+    Human labels keep their own locations: a class is pseudo-labelled only where nobody drew it.
+
+    Shape:
+        pseudo (1, *S), 0 where there is no pseudo-label; returns (n, 4) by id.
+    """
+    where = np.flatnonzero(pseudo)
+    numbers = pseudo.reshape(-1)[where]
+    generator = np.random.RandomState(LOCATION_SEED)
+    locations = {}
+    for number in np.flatnonzero(np.bincount(numbers)):
+        own = where[numbers == number]
+        count = max(min(MIN_LOCATIONS, len(own)), int(np.ceil(len(own) * LOCATION_SHARE)))
+        chosen = own if count == len(own) else generator.choice(own, count, replace=False)
+        locations[int(number)] = np.stack(np.unravel_index(chosen, pseudo.shape), axis=1)
+    return locations
+
+
+def _own_log_odds(log_odds: Any, logits: Tensor, predicted: Tensor) -> Tensor:
+    """Log-odds of the predicted class; logits (C, n), predicted (n,) in 1..K; returns (n,)."""
+    return log_odds(logits[None])[0].gather(0, predicted[None] - 1)[0]

@@ -1,0 +1,119 @@
+"""The trainings of a run: the fold's own, and one after each round."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+
+from nnunet_partial.labels import replacing
+from nnunet_partial.paths import offer_trainers
+from nnunet_partial.pseudo_labels.files import RunFiles
+from nnunet_partial.pseudo_labels.request import RoundsRequest
+from nnunet_partial.training.fine_tuning import FineTuning
+from nnunet_partial.training.planned_trainer import PlannedTrainer
+
+SUMMARY = "summary.json"
+
+
+def make_trainer(request: RoundsRequest, device: torch.device, *, continue_training: bool = False) -> PlannedTrainer:
+    """The trainer of a run, as nnU-Net makes it.
+
+    Raises:
+        NotImplementedError: it is none of this package's, or it trains what rounds cannot predict.
+    """
+    offer_trainers()
+    trainer = get_trainer_from_args(
+        request.dataset, request.configuration, request.fold, request.trainer, request.plans, continue_training, device
+    )
+    if not isinstance(trainer, PlannedTrainer):
+        raise NotImplementedError(
+            f"{request.trainer} does not know who annotated what; rounds take this package's trainers, such as "
+            "nnUNetTrainerAmbiguity"
+        )
+    if trainer.is_cascaded:
+        raise NotImplementedError(
+            f"configuration {request.configuration} is the second stage of a cascade; run rounds on "
+            f"{trainer.configuration_manager.previous_stage_name}, or on 3d_fullres"
+        )
+    return trainer
+
+
+def train_first(run: RunFiles, request: RoundsRequest, device: torch.device) -> None:
+    """Train the fold on human labels, unless that is done; what `nnUNetv2_train ... --c` does."""
+    if run.checkpoint(0).exists():
+        return
+    trainer = make_trainer(request, device, continue_training=True)
+    _run(trainer, with_validation=request.fold != "all")
+
+
+def fine_tune(run: RunFiles, request: RoundsRequest, number: int, device: torch.device) -> None:
+    """Train on with a round's labels from the network before it, unless that is done; goes on where a killed training stopped."""
+    files, with_validation = run.round(number), request.fold != "all"
+    if not files.checkpoint.exists() or (with_validation and not (run.validation(number) / SUMMARY).exists()):
+        trainer = make_trainer(request, device, continue_training=True)
+        trainer.fine_tune(
+            FineTuning(
+                initial_checkpoint=run.checkpoint(number - 1),
+                output_folder=files.training,
+                num_epochs=request.epochs,
+                initial_lr=request.initial_lr,
+                labels=files.labels if request.relabels else None,
+            )
+        )
+        _run(trainer, with_validation=with_validation)
+    _offer(files.checkpoint, run.offered_checkpoint(number))
+
+
+def ranking_trainer(run: RunFiles, request: RoundsRequest, number: int, device: torch.device) -> PlannedTrainer:
+    """An initialised trainer with the network whose predictions a round relabels, on human labels; its logs go to the round."""
+    trainer = make_trainer(request, device)
+    folder = run.round(number).results
+    trainer.fine_tune(FineTuning(run.checkpoint(number - 1), folder, num_epochs=1, initial_lr=request.initial_lr))
+    trainer.initialize()
+    return trainer
+
+
+def mirror_axes(checkpoint: Path) -> tuple[int, ...]:
+    """The axes along which a network's predictions may be mirrored."""
+    return tuple(torch.load(checkpoint, map_location="cpu", weights_only=False)["inference_allowed_mirroring_axes"] or ())
+
+
+def training_cases(trainer: PlannedTrainer) -> list[str]:
+    """The fold's training cases."""
+    training, _ = trainer.do_split()
+    return sorted(map(str, training))
+
+
+def planned(dataset: Path, plans: str) -> tuple[dict, dict]:
+    """A dataset's description and plans, as preprocessing left them.
+
+    Raises:
+        FileNotFoundError: the dataset was not planned under this name.
+    """
+    files = dataset / "dataset.json", dataset / f"{plans}.json"
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        raise FileNotFoundError(f"missing: {', '.join(missing)}; run `nnunet_partial plan` first, or name other plans with -p")
+    dataset_json, plans_json = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    return dataset_json, plans_json
+
+
+def _run(trainer: PlannedTrainer, *, with_validation: bool) -> None:
+    maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    trainer.run_training()
+    if with_validation:
+        trainer.perform_actual_validation()
+
+
+def _offer(checkpoint: Path, offered: Path) -> None:
+    """Put a round's network where `nnUNetv2_predict -chk` finds it; a link where the disk has them."""
+    if offered.exists() and offered.stat().st_mtime >= checkpoint.stat().st_mtime:
+        return
+    with replacing(offered) as temporary:
+        try:
+            os.link(checkpoint, temporary)
+        except OSError:
+            shutil.copyfile(checkpoint, temporary)

@@ -1,0 +1,45 @@
+"""How sure a network is of each class, against float64 and scipy."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+
+from nnunet_partial.losses.log_odds import binary_log_odds, softmax_log_odds
+
+
+def slow_softmax_log_odds(z: np.ndarray) -> np.ndarray:
+    """z_k - logsumexp of the others, a class at a time, in float64."""
+    z = z.astype(np.float64)
+    return np.stack([z[:, k] - logsumexp(np.delete(z, k, axis=1), axis=1) for k in range(1, z.shape[1])], axis=1)
+
+
+@given(st.integers(1, 8), st.floats(0.1, 60), st.integers(0, 2**16))
+def test_softmax_log_odds_are_exact_for_every_class(num_organs, scale, seed):
+    z = (np.random.default_rng(seed).normal(size=(2, num_organs + 1, 3, 5)) * scale).astype(np.float32)
+    found = softmax_log_odds(torch.from_numpy(z)).numpy()
+    np.testing.assert_allclose(found, slow_softmax_log_odds(z), rtol=2e-5, atol=2e-5 * max(1, scale))
+
+
+def test_margins_that_probabilities_round_to_one():
+    """At margins of 20 and 30 both probabilities are 1.0 in float32; the log-odds still tell them apart."""
+    z = torch.tensor([[[0.0, 0.0], [20.0, 30.0]]])
+    assert len(z.softmax(1)[0, 1].unique()) == 1
+    assert softmax_log_odds(z)[0, 0].tolist() == [20, 30]
+
+
+def test_sigmoid_of_them_is_the_probability():
+    z = torch.randn(2, 5, 7)
+    torch.testing.assert_close(softmax_log_odds(z).sigmoid(), z.softmax(1)[:, 1:])
+
+
+def test_binary_log_odds_are_gaps_to_background():
+    z = torch.tensor([[[1.0], [3.0], [-2.0]]])
+    assert binary_log_odds(z).flatten().tolist() == [2, -3]
+
+
+def test_half_precision_is_left_for_float32():
+    z = torch.tensor([[[0.0], [1.0], [1.001]]]).half()
+    assert softmax_log_odds(z).dtype == binary_log_odds(z).dtype == torch.float32
+    assert torch.isfinite(softmax_log_odds(z)).all()
