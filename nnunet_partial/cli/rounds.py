@@ -46,7 +46,6 @@ what was relabelled, how surely and (where `simulate` kept the references) how r
 
 DEFAULT_ROUNDS = 3
 EPOCHS_SHARE = 4  # a round takes a quarter of the training's epochs
-LR_SHARE = 10  # and begins with a tenth of its learning rate
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -105,9 +104,7 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--epochs", type=int, default=None, metavar="N", help="epochs of training in a round (default: a quarter of the plans')"
     )
-    group.add_argument(
-        "--lr", type=float, default=None, help="learning rate at the begin of a round (default: a tenth of the plans')"
-    )
+    group.add_argument("--lr", type=float, default=None, help="learning rate at the beginning of a round (default: the plans')")
     group.add_argument(
         "--confidence-epochs", type=int, default=None, metavar="N", help="of the confidence network (default: --epochs)"
     )
@@ -201,7 +198,7 @@ def _request(args: argparse.Namespace) -> "RoundsRequest":
             max_fraction=args.max_fraction,
             max_changed=args.max_changed,
             epochs=epochs,
-            initial_lr=settings.initial_lr / LR_SHARE if args.lr is None else args.lr,
+            initial_lr=settings.initial_lr if args.lr is None else args.lr,
             mirroring=not args.disable_tta,
             step_size=args.step_size,
             confidence_epochs=epochs if args.confidence_epochs is None else args.confidence_epochs,

@@ -8,7 +8,6 @@ picked out and looked up by label. `ambiguity.ambiguity_bce_loss` is the same wi
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from nnunet_partial.losses.sums import check
@@ -31,7 +30,7 @@ def fused_ambiguity_bce_loss(logits: Tensor, target: PartialTarget) -> Tensor:
         logits (B, C, *S); target.labels (B, 1, *S); returns a scalar (nats).
     Raises:
         ValueError: C or the spatial shape differs between logits and target, or the target is soft.
-        RuntimeError: (in backward) the gradient is asked for a second time.
+        RuntimeError: (in backward) the gradient is asked for a second time, or is to be differentiated itself.
     Source: Petit et al. 2021, eq. (1)-(2).
     """
     check(logits, target)
@@ -65,7 +64,8 @@ class _Sum(torch.autograd.Function):
         # in float32 for half logits too: rounded once, after the factor
         gradient = torch.empty_like(z, dtype=signs.dtype) if wants_gradient else None
         # which voxels are background is known on the CPU only; elsewhere the host would have to wait for it
-        add = add_by_piece if z.device.type == "cpu" else add_by_label
+        by_piece = z.device.type == "cpu" and bool((signs[:, :, 0] >= 0).all())  # no table makes an organ of background
+        add = add_by_piece if by_piece else add_by_label
         total = signs.new_zeros(())
         for case in range(len(z)):
             add(total, z[case], labels[case], signs[case], None if gradient is None else gradient[case])
@@ -75,11 +75,10 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, factor):
-        if ctx.given_away:
+        if ctx.given_away or torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError(
-                "fused_ambiguity_bce_loss was differentiated a second time, but its gradient is made once and given away; "
+                "fused_ambiguity_bce_loss cannot be differentiated a second time: its gradient is made once and given away; "
                 "take ambiguity_bce_loss where a graph is kept"
             )
         ctx.given_away = True
@@ -104,7 +103,7 @@ def add_by_label(total: Tensor, z: Tensor, labels: Tensor, signs: Tensor, out: T
 
 
 def add_by_piece(total: Tensor, z: Tensor, labels: Tensor, signs: Tensor, out: Tensor | None) -> None:
-    """The same for all V voxels of a case, a piece at a time; on the CPU.
+    """The same for all V voxels of a case, a piece at a time; on the CPU, where label id 0 stands for no organ alone.
 
     Shape:
         total (); z, out (C, V); labels (V,); signs (K, L).

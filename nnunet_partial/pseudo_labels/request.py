@@ -1,5 +1,6 @@
 """What is asked of a run of rounds."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -26,7 +27,7 @@ class RoundsRequest(BaseModel):
     fold: int | Literal["all"]
     trainer: str
     plans: str
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]*$")
+    name: str
     criterion: Criterion = "confidence"
     rounds: int = Field(3, ge=1, le=99)
     max_fraction: float = Field(1.0, gt=0, le=1)
@@ -39,6 +40,13 @@ class RoundsRequest(BaseModel):
     confidence_lr: float = Field(gt=0)
     confidence_widths: tuple[int, ...] | None = None
     confidence_frozen: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_\-]*", name):
+            raise ValueError(f"'{name}' becomes a folder and a file name: letters, digits, '_' and '-'")
+        return name
 
     @field_validator("confidence_widths")
     @classmethod

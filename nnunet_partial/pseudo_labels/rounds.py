@@ -19,7 +19,7 @@ from nnunet_partial.pseudo_labels.audit import AuditRow, audit_round, read_audit
 from nnunet_partial.pseudo_labels.confidence_training import FINAL, ConfidenceSettings, load_confidence, train_confidence
 from nnunet_partial.pseudo_labels.files import RunFiles
 from nnunet_partial.pseudo_labels.provenance import claim_round, claim_run, refuse_orphans, refuse_other_plan
-from nnunet_partial.pseudo_labels.references import REFERENCES, ReferenceMaps
+from nnunet_partial.pseudo_labels.references import ReferenceMaps
 from nnunet_partial.pseudo_labels.relabel import Relabeller, unannotated_ids
 from nnunet_partial.pseudo_labels.request import RoundsRequest
 from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
@@ -136,6 +136,9 @@ class Rounds:
         if learned and not self.part.number:
             self._say(f"round {number}/{self.request.rounds}: training the confidence network")
             train_confidence(trainer, self._confidence_settings, files.confidence)
+        if self.part.of == 1:
+            for leftover in files.preprocessed.glob("*/.*.tmp*"):  # half files of a killed run; other parts may be writing theirs
+                leftover.unlink()
         relabeller = self._relabeller(trainer, number)
         share = f", part {self.part.number} of {self.part.of}" if self.part.of > 1 else ""
         for case in tqdm(todo, desc=f"round {number}/{self.request.rounds}: relabelling{share}", unit="case"):
@@ -190,7 +193,7 @@ class Rounds:
         predictions = self.run.validation(number)
         if self.request.fold == "all" or not predictions.exists():
             return {}
-        folder = self.references.raw_dataset / REFERENCES if self.references else self.run.dataset / "gt_segmentations"
+        folder = self.references.folder if self.references else self.run.dataset / "gt_segmentations"
         summary = evaluate_folder(
             folder, predictions, self.annotation, self.file_ending, full_reference=self.references is not None
         )

@@ -115,6 +115,25 @@ def slow_terms(logits: torch.Tensor, target: PartialTarget, *, batch_dice: bool,
     return {"bce": bce / max(counted, 1), "dice": sum(dice) / max(len(dice), 1)}
 
 
+def afresh(loss, target: PartialTarget):
+    """The loss as a function that may be differentiated again and again, as gradcheck does: each time from a new graph."""
+
+    class Afresh(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, logits):
+            ctx.save_for_backward(logits)
+            return loss(logits, target)
+
+        @staticmethod
+        def backward(ctx, factor):
+            leaf = ctx.saved_tensors[0].detach().requires_grad_()
+            with torch.enable_grad():
+                value = loss(leaf, target)
+            return torch.autograd.grad(value, leaf, factor)[0]
+
+    return Afresh.apply
+
+
 def voxel(*logits: float) -> torch.Tensor:
     return torch.tensor(logits, dtype=torch.float64).view(1, -1, 1)
 
@@ -297,9 +316,12 @@ class TestProperties:
 
     @every_loss
     def test_a_perfect_prediction_costs_nothing(self, loss):
+        """Every organ's logit has its sign; background's lies between them."""
         _, target = random_case(5)
         one_hot = F.one_hot(target.labels[:, 0].long(), 5).movedim(-1, 1)
-        assert loss(60.0 * one_hot, target).item() == pytest.approx(0, abs=1e-6)
+        logits = 60.0 * (2 * one_hot - 1)
+        logits[:, 0] = 0
+        assert loss(logits, target).item() == pytest.approx(0, abs=1e-6)
 
     def test_a_class_that_was_looked_for_counts_in_dice_even_where_the_patch_has_none(self):
         absent = fully_annotated(torch.zeros(1, 1, 4, 4, dtype=torch.int16), 2)
@@ -328,14 +350,15 @@ class TestNumerics:
             logits, target = case(11)
             logits = logits[..., :2].contiguous().requires_grad_()
             smaller = PartialTarget(target.labels[..., :2], target.tables, target.annotated, target.ignore_label)
-            assert torch.autograd.gradcheck(lambda z, smaller=smaller: bce(z, smaller), logits)
+            assert torch.autograd.gradcheck(afresh(bce, smaller), logits)
 
     @pytest.mark.parametrize("batch_dice", [False, True])
     def test_gradcheck_of_dice(self, batch_dice):
         logits, target = random_case(11, shape=(2, 3, 2))
         logits.requires_grad_()
         assert torch.autograd.gradcheck(lambda z: ambiguity_dice_loss(z, target, batch_dice=batch_dice), logits)
-        assert torch.autograd.gradcheck(lambda z: AmbiguityLoss(batch_dice=batch_dice, weight_dice=2)(z, target), logits)
+        both = AmbiguityLoss(batch_dice=batch_dice, weight_dice=2)
+        assert torch.autograd.gradcheck(afresh(both, target), logits)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     @every_loss
@@ -501,9 +524,8 @@ class TestFusedFunction:
     def test_a_second_derivative_is_refused(self):
         logits, target = random_case(1)
         value = fused_ambiguity_bce_loss(logits.requires_grad_(), target)
-        (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
-        with pytest.raises(RuntimeError, match="once_differentiable"):
-            gradient.sum().backward()
+        with pytest.raises(RuntimeError, match="a second time"):
+            torch.autograd.grad(value, logits, create_graph=True)
 
     @pytest.mark.parametrize("wanted", [False, True])
     def test_no_gradient_work_where_nobody_asks(self, wanted, monkeypatch):
@@ -541,7 +563,7 @@ class TestMemory:
     def test_bytes_kept_for_backward(self, num_organs):
         """Beside logits and label map: the gradient, and no softmax."""
         assert kept_bytes("ambiguity", num_organs, patch=32) <= 1.001
-        assert kept_bytes("ambiguity_plain", num_organs, patch=32) > 1.5
+        assert kept_bytes("ambiguity_plain", num_organs, patch=32) > 1.2
 
     def test_peak(self):
         """The gradient, and a piece; nnU-Net's takes five times the logits."""

@@ -1,4 +1,4 @@
-"""Exported pseudo-labels lie in the raw image where they lay in its preprocessed copy, beside human labels that nothing changed."""
+"""Exported pseudo-labels lie in the raw image where they lay in its preprocessed copy; human labels stay as they were."""
 
 import json
 import os
@@ -112,6 +112,22 @@ def test_confidence_varies_as_the_score_does(tilted, tmp_path):
     confidence, pseudo = read(tmp_path / "out" / f"{PARTLY}_confidence.nii.gz"), read(tmp_path / "out" / f"{PARTLY}.nii.gz")
     for label, score in ((2, 3.0), (3, -1.0)):
         np.testing.assert_allclose(confidence[pseudo == label], expit(score), rtol=1e-4)
+
+
+def test_a_human_label_is_never_touched(tilted, tmp_path):
+    files, human = write_round(tilted), open_array(tilted.human / f"{PARTLY}_seg.b2nd")[:]
+    around = np.where(human == 0, 3, human)  # resampled, it would creep over the liver's border
+    write_array(around.astype(np.int16), files.labels_of(PARTLY), tilted.configuration_manager.patch_size)
+    export(tilted, files, tmp_path / "out")
+    pseudo, merged, raw = (
+        read(file)
+        for file in (
+            *(tmp_path / "out" / f"{PARTLY}{kind}.nii.gz" for kind in ("", "_merged")),
+            tilted.raw / "labelsTr" / f"{PARTLY}.nii.gz",
+        )
+    )
+    assert not pseudo[raw != 0].any()
+    np.testing.assert_array_equal(merged, np.where(raw == 0, pseudo, raw))
 
 
 def test_finished_files_are_left_until_the_round_is_newer(tilted, tmp_path):

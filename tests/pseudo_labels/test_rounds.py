@@ -1,0 +1,220 @@
+"""Whole runs of rounds on a small dataset, through the command."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from phantom_dataset import set_nnunet_folders
+
+from nnunet_partial.cli import main
+from nnunet_partial.pseudo_labels.files import RunFiles
+from nnunet_partial.training.arrays import open_array
+
+DATASET, TRAINER = "Dataset701_Small", "nnUNetTrainerAmbiguity"
+COMMAND = ["rounds", "-d", "701", "-f", "0", "-device", "cpu", "--epochs", "1", "--confidence-epochs", "1", "--disable_tta"]
+
+
+@pytest.fixture
+def root(small_dataset, tmp_path, monkeypatch) -> Path:
+    """A copy of the planned dataset."""
+    shutil.copytree(small_dataset, tmp_path / "nnunet")
+    monkeypatch.setenv("nnUNet_extTrainer", "")
+    torch.set_num_threads(1)
+    return set_nnunet_folders(tmp_path / "nnunet", monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def trained(small_dataset, tmp_path_factory) -> Path:
+    """The same after round 0; its network was made to see livers, which two epochs of training would not."""
+    root = tmp_path_factory.mktemp("trained") / "nnunet"
+    shutil.copytree(small_dataset, root)
+    with pytest.MonkeyPatch.context() as patch:
+        set_nnunet_folders(root, patch)
+        assert main([*COMMAND, "--criterion", "none"]) == 0
+    checkpoint = files(root, "none").checkpoint(0)
+    shutil.rmtree(files(root, "none").results)
+    state = torch.load(checkpoint, weights_only=False)
+    state["network_weights"]["decoder.seg_layers.1.bias"][1] += 20
+    torch.save(state, checkpoint)
+    return root
+
+
+@pytest.fixture
+def after_round_0(trained, tmp_path, monkeypatch) -> Path:
+    """A copy of the dataset with a trained fold."""
+    shutil.copytree(trained, tmp_path / "nnunet")
+    torch.set_num_threads(1)
+    return set_nnunet_folders(tmp_path / "nnunet", monkeypatch)
+
+
+def files(root: Path, name: str, trainer: str = TRAINER) -> RunFiles:
+    fold = root / "nnUNet_results" / DATASET / f"{trainer}__nnUNetPlans__3d_fullres" / "fold_0"
+    return RunFiles(fold, root / "nnUNet_preprocessed" / DATASET, name)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def label_maps(run: RunFiles, number: int) -> dict[str, np.ndarray]:
+    return {path.name: open_array(path)[:] for path in sorted(run.round(number).labels.glob("*.b2nd"))}
+
+
+def change(path: Path, edit) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    edit(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.slow
+class TestRun:
+    def test_two_rounds_with_learned_confidence(self, after_round_0, capfd):
+        human = after_round_0 / "nnUNet_preprocessed" / DATASET / "nnUNetPlans_3d_fullres"
+        before = contents(human)
+        assert main([*COMMAND, "--rounds", "2"]) == 0
+        run = files(after_round_0, "confidence")
+        assert contents(human) == before, "human labels were touched"
+
+        splits = json.loads((human.parent / "splits_final.json").read_text(encoding="utf-8"))
+        labelled = {name.removesuffix("_seg.b2nd") for name in label_maps(run, 2)}
+        assert labelled, "the network was made to see livers"
+        assert labelled <= set(splits[0]["train"])
+        for case in labelled:
+            drawn, merged = open_array(human / f"{case}_seg.b2nd")[:], open_array(run.round(2).labels_of(case))[:]
+            assert (merged[drawn != 0] == drawn[drawn != 0]).all()
+
+        audit = json.loads((run.results / "audit.json").read_text(encoding="utf-8"))
+        assert {row["round"] for row in audit["rows"]} == {0, 1, 2}
+        assert (run.results / "audit.png").exists()
+        assert "model: -chk checkpoint_confidence_round_2.pth" in capfd.readouterr().out
+
+        checkpoint = torch.load(run.offered_checkpoint(2), weights_only=False)
+        assert checkpoint["trainer_name"] == TRAINER
+        assert not [name for name in checkpoint["network_weights"] if "head" in name or "backbone" in name]
+
+        stamps = {path: path.stat().st_mtime_ns for path in run.preprocessed.rglob("*") if path.is_file()}
+        assert main([*COMMAND, "--rounds", "2"]) == 0
+        assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "a finished run did something again"
+
+    def test_the_stock_predictor_runs_a_round_s_network(self, after_round_0, tmp_path):
+        assert main([*COMMAND, "--criterion", "all"]) == 0
+        run = files(after_round_0, "all")
+        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(run.fold.parent), (0,), run.offered_checkpoint(1).name)
+        image = after_round_0 / "nnUNet_raw" / DATASET / "imagesTr" / "full_00_0000.nii.gz"
+        predictor.predict_from_files_sequential([[str(image)]], [str(tmp_path / "full_00.nii.gz")])
+        assert nib.load(tmp_path / "full_00.nii.gz").shape == (24, 24, 24)
+
+    def test_killed_while_relabelling(self, after_round_0):
+        """Half of the cases lose their records and one its labels, as if the run had ended there: the same comes out."""
+        assert main([*COMMAND, "--criterion", "mcp", "--rounds", "2"]) == 0
+        run = files(after_round_0, "mcp")
+        expected = label_maps(run, 1)
+        records = sorted((run.round(1).preprocessed / "cases").iterdir())
+        for record in records[::2]:
+            record.unlink()
+        next(iter(run.round(1).labels.glob("*.b2nd"))).unlink()
+        (run.round(1).labels / ".half.b2nd.1.tmp.b2nd").write_bytes(b"half")
+        shutil.rmtree(run.round(1).training)
+        shutil.rmtree(run.round(2).results)
+        shutil.rmtree(run.round(2).preprocessed)
+        for record in (run.round(1).preprocessed / "cases").glob("*.json"):
+            if not run.round(1).labels_of(record.stem).exists():
+                record.unlink()  # a record is written after its labels, so this cannot be left by a kill
+        assert main([*COMMAND, "--criterion", "mcp", "--rounds", "2"]) == 0
+        found = label_maps(run, 1)
+        assert found.keys() == expected.keys()
+        assert all((found[name] == expected[name]).all() for name in expected)
+
+    def test_parts_relabel_what_one_process_would(self, after_round_0, monkeypatch):
+        assert main([*COMMAND, "--criterion", "mcp", "--rounds", "1", "--name", "whole"]) == 0
+        whole, shared = files(after_round_0, "whole"), files(after_round_0, "shared")
+        command = [*COMMAND, "--criterion", "mcp", "--rounds", "1", "--name", "shared", "-num_parts", "2"]
+        waited = []
+
+        def other_part_works(seconds):
+            """While part 0 waits, part 1 runs to its end."""
+            waited.append(seconds)
+            assert len(waited) == 1, "part 0 waits for what part 1 has done"
+            assert main([*command, "-part_id", "1"]) == 0
+
+        monkeypatch.setattr("nnunet_partial.pseudo_labels.rounds.time.sleep", other_part_works)
+        assert main([*command, "-part_id", "0"]) == 0
+        assert waited
+        expected, found = label_maps(whole, 1), label_maps(shared, 1)
+        assert found.keys() == expected.keys()
+        assert all((found[name] == expected[name]).all() for name in expected)
+
+    @pytest.mark.parametrize("trainer", ["nnUNetTrainerMarginalExclusion", "nnUNetTrainerNaive"])
+    def test_any_of_our_trainers_from_the_begin(self, root, trainer):
+        """Nothing is trained before: round 0 is."""
+        assert main([*COMMAND, "-tr", trainer, "--rounds", "1"]) == 0
+        assert files(root, "confidence", trainer).offered_checkpoint(1).exists()
+
+    def test_2d_with_a_frozen_network(self, root):
+        assert main([*COMMAND, "-c", "2d", "--rounds", "1", "--confidence-mode", "frozen"]) == 0
+        fold = root / "nnUNet_results" / DATASET / f"{TRAINER}__nnUNetPlans__2d" / "fold_0"
+        assert (fold / "checkpoint_confidence_round_1.pth").exists()
+        saved = torch.load(fold / "rounds/confidence/round_1/confidence/confidence_final.pth", weights_only=True)["model"]
+        assert all(name.startswith("head.") for name in saved)
+
+
+class TestRefusals:
+    def refused(self, capfd, *arguments) -> str:
+        assert main([*COMMAND, *arguments]) == 1
+        return capfd.readouterr().err
+
+    def test_a_class_annotated_nowhere(self, root, capfd):
+        def nobody_looks_for_kidneys(content):
+            for case in content["annotation"]["cases"].values():
+                case["protocol"] = "liver"
+
+        change(root / "nnUNet_preprocessed" / DATASET / "dataset.json", nobody_looks_for_kidneys)
+        said = self.refused(capfd)
+        assert "nobody looked for kidney_left, kidney_right: nothing could learn to find it" in said
+
+    def test_nothing_to_relabel(self, root, capfd):
+        def everybody_looks_for_all(content):
+            for case in content["annotation"]["cases"].values():
+                case["protocol"] = "full"
+
+        change(root / "nnUNet_preprocessed" / DATASET / "dataset.json", everybody_looks_for_all)
+        assert "there is nothing to relabel" in self.refused(capfd)
+
+    def test_other_plans(self, after_round_0, capfd):
+        def finer(plans):
+            plans["configurations"]["3d_fullres"]["spacing"] = [2.5, 2.5, 2.5]
+
+        change(after_round_0 / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json", finer)
+        assert "was trained by other plans (spacing differ)" in self.refused(capfd)
+
+    def test_a_missing_parent(self, after_round_0, capfd):
+        run = files(after_round_0, "confidence")
+        run.round(1).results.mkdir(parents=True)
+        run.checkpoint(0).unlink()
+        assert "round 1 is there, but the network it was made from is missing" in self.refused(capfd)
+
+    def test_a_trainer_of_nnunet_s_own(self, root, capfd):
+        assert "nnUNetTrainer does not know who annotated what" in self.refused(capfd, "-tr", "nnUNetTrainer")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["-p", "nnUNetPlansX"], "there are no plans"),
+            (["-f", "first"], "a fold is a number, or all"),
+            (["-num_parts", "2", "-part_id", "2"], "-part_id 2 of -num_parts 2 does not exist"),
+            (["--criterion", "all", "--rounds", "2"], "criterion 'all' is one round"),
+            (["-o", "somewhere"], "belong to `nnunet_partial rounds export`"),
+        ],
+    )
+    def test_arguments(self, root, capfd, arguments, message):
+        assert message in self.refused(capfd, *arguments)
+
+    def test_export_of_a_run_that_is_not_there(self, root, capfd, tmp_path):
+        assert main(["rounds", "export", "-d", "701", "-o", str(tmp_path)]) == 1
+        assert "no run 'confidence'" in capfd.readouterr().err
