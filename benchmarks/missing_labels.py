@@ -44,6 +44,7 @@ TRAINERS = {"naive": "nnUNetTrainerNaive", PARENT: "nnUNetTrainerAmbiguity"}
 ROUNDS = {"longer": ("none", 1), "all": ("all", 1), "mcp": ("mcp", 3), "confidence": ("confidence", 3)}  # criterion, rounds
 METHODS = (*TRAINERS, *ROUNDS)
 MOST_ROUNDS = 3
+CONFIDENCE_EPOCHS = "2"  # of its network, in every round
 FULL_ID, FULL_NAME = 700, "Abdomen"  # the dataset with alpha percent of the annotations has the id 700 + alpha
 PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
 REUSED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}  # fresh memory is most of the time on a CPU
@@ -97,7 +98,9 @@ class Job:
         model = ["-d", where[0], "-c", where[1], "-f", where[2], "-tr", TRAINERS[PARENT], "-p", PLANS]
         epochs = str(round_epochs * MOST_ROUNDS // rounds)  # as many iterations in one round as in three
         how = ["--criterion", criterion, "--rounds", str(rounds), "--max-fraction", "1.0", "--epochs", epochs]
-        return ["nnunet_partial", "rounds", *model, *how, "-device", "cpu"]
+        if criterion == "confidence":
+            how += ["--confidence-epochs", CONFIDENCE_EPOCHS]
+        return ["nnunet_partial", "rounds", *model, *how, "--disable_tta", "-device", "cpu"]
 
 
 def main() -> None:
@@ -136,7 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=40, help="epochs on human labels (default: 40)")
     parser.add_argument("--iterations", type=int, default=50, help="iterations an epoch (default: 50)")
     parser.add_argument(
-        "--round-epochs", type=int, default=5, help="epochs of each of three rounds; a single round has three times as many (5)"
+        "--round-epochs", type=int, default=3, help="epochs of each of three rounds; a single round has three times as many (3)"
     )
     parser.add_argument("--processes", type=int, default=2, help="jobs at a time, a thread each (default: 2)")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD", help="run these methods only")

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 INERRANT (Petit et al. 2021): train on what the annotators knew; then, T times, let the network label the organs that nobody
-looked for, and train on. In round t the t/T most confident of its predicted voxels become labels, in every training case and class
-by itself; never background, never over a human label, never in a validation case.
+looked for, and train on. In round t the t/T most confident of its predicted voxels become labels, in every training case and
+class by itself; never background, never over a human label, never in a validation case.
 
 The criterion says how confidence is measured:
   confidence  a network learns, where the truth is known, how far the segmentation network is to be trusted (the paper's; it is

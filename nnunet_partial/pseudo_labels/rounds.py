@@ -191,7 +191,7 @@ class Rounds:
     def _dice(self, number: int) -> dict[str, float]:
         """Dice of each class over the fold's validation cases; over every class where the untouched labels are there."""
         predictions = self.run.validation(number)
-        if self.request.fold == "all" or not predictions.exists():
+        if self.request.fold == "all":
             return {}
         folder = self.references.folder if self.references else self.run.dataset / "gt_segmentations"
         summary = evaluate_folder(

@@ -42,17 +42,15 @@ def make_trainer(request: RoundsRequest, device: torch.device, *, continue_train
 
 
 def train_first(run: RunFiles, request: RoundsRequest, device: torch.device) -> None:
-    """Train the fold on human labels, unless that is done; what `nnUNetv2_train ... --c` does."""
-    if run.checkpoint(0).exists():
-        return
-    trainer = make_trainer(request, device, continue_training=True)
-    _run(trainer, with_validation=request.fold != "all")
+    """Train the fold on human labels and validate it, unless that is done; what `nnUNetv2_train ... --c` does."""
+    if not is_done(run, request, 0):
+        _run(make_trainer(request, device, continue_training=True), with_validation=request.fold != "all")
 
 
 def fine_tune(run: RunFiles, request: RoundsRequest, number: int, device: torch.device) -> None:
     """Train on with a round's labels from the network before it, unless that is done; goes on where a killed training stopped."""
-    files, with_validation = run.round(number), request.fold != "all"
-    if not files.checkpoint.exists() or (with_validation and not (run.validation(number) / SUMMARY).exists()):
+    files = run.round(number)
+    if not is_done(run, request, number):
         trainer = make_trainer(request, device, continue_training=True)
         trainer.fine_tune(
             FineTuning(
@@ -63,8 +61,13 @@ def fine_tune(run: RunFiles, request: RoundsRequest, number: int, device: torch.
                 labels=files.labels if request.relabels else None,
             )
         )
-        _run(trainer, with_validation=with_validation)
+        _run(trainer, with_validation=request.fold != "all")
     _offer(files.checkpoint, run.offered_checkpoint(number))
+
+
+def is_done(run: RunFiles, request: RoundsRequest, number: int) -> bool:
+    """Whether the network after a round is trained and, unless the fold is `all`, its validation cases are predicted."""
+    return run.checkpoint(number).exists() and (request.fold == "all" or (run.validation(number) / SUMMARY).exists())
 
 
 def ranking_trainer(run: RunFiles, request: RoundsRequest, number: int, device: torch.device) -> PlannedTrainer:
@@ -102,8 +105,10 @@ def planned(dataset: Path, plans: str) -> tuple[dict, dict]:
 
 
 def _run(trainer: PlannedTrainer, *, with_validation: bool) -> None:
-    maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
-    trainer.run_training()
+    is_trained = (Path(trainer.output_folder) / "checkpoint_final.pth").exists()
+    maybe_load_checkpoint(trainer, continue_training=not is_trained, validation_only=is_trained)
+    if not is_trained:
+        trainer.run_training()
     if with_validation:
         trainer.perform_actual_validation()
 

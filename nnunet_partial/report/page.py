@@ -21,6 +21,7 @@ from nnunet_partial.report.charts import box_plot, dice_chart, loss_chart
 from nnunet_partial.report.intervals import RESAMPLES, SEED
 from nnunet_partial.report.overlays import DIFFERENCES, difference_map, draw_comparison, views_of_errors
 from nnunet_partial.report.reproduce import Model
+from nnunet_partial.report.rounds import read_rounds
 from nnunet_partial.report.slices import ShownCase, class_colour, read_shown_case
 from nnunet_partial.report.templates import render
 from nnunet_partial.report.training_run import read_training_run
@@ -150,6 +151,7 @@ def _values(
         "coverage": tables.coverage(annotation, contents.licences),
         "show_licences": any(contents.licences.values()),
         "training": [_training_values(run) for run in runs if len(run.epochs)],
+        "rounds": [run for folder in contents.fold_folders for run in read_rounds(folder)],
         "no_training": "No training log is at hand, so there are no training curves.",
         "environment": _environment(contents, runs),
         "commands": contents.commands,

@@ -6,8 +6,11 @@ import shutil
 import struct
 
 import pytest
+from phantom_dataset import set_nnunet_folders
 
 from nnunet_partial.cli import main
+from nnunet_partial.labels import write_json
+from nnunet_partial.pseudo_labels.files import RunFiles
 
 
 def text_of(page):
@@ -124,3 +127,33 @@ class TestPredictPreview:
         assert "name their folder with --images" in capsys.readouterr().err
         assert main(["predict-preview", "-i", str(validation), "--images", str(tmp_path)]) == 1
         assert "9 images are not there" in capsys.readouterr().err
+
+
+def test_rounds_of_pseudo_labels(finished_run, tmp_path, monkeypatch):
+    """A run's audit stands in the report of its fold; one without references has no columns for what nobody knows."""
+    shutil.copytree(finished_run, tmp_path / "root")
+    set_nnunet_folders(tmp_path / "root", monkeypatch)
+    fold = next((tmp_path / "root" / "nnUNet_results").glob("*/*/fold_0"))
+    base = {"class": "mean", "source": "all", "cases_touched": 3, "voxels_added": 4321, "share_added": 0.5, "dice": 0.625}
+    judged = {"precision": 0.75, "recall": 0.25, "auc": 0.875}
+    audits = {"confidence": {**base, **judged}, "mcp": {**base, **dict.fromkeys(judged)}}
+    for name, row in audits.items():
+        run = RunFiles(fold, tmp_path, name)
+        run.results.mkdir(parents=True)
+        rows = [{**row, "round": 0}, {**row, "round": 1}, {**row, "round": 1, "class": "liver"}]
+        write_json({"rows": rows}, run.results / "audit.json")
+        write_json({"arguments": {"criterion": name}}, run.description)
+        (run.results / "audit.png").write_bytes(b"picture")
+    assert main(["report", "-d", "701", "-o", str(tmp_path / "report.html"), "--worst", "0"]) == 0
+    text = text_of(tmp_path / "report.html")
+    assert "Pseudo-label rounds" in text
+    assert (
+        'run "confidence" round cases relabelled voxels added labelled of predicted precision recall AUC validation Dice' in text
+    )
+    assert "1 3 4321 0.500 0.750 0.250 0.875 0.625" in text
+    assert 'run "mcp" round cases relabelled voxels added labelled of predicted validation Dice' in text
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("data:image/png;base64,cGljdHVyZQ==") == 2
+
+
+def test_without_rounds_nothing_is_said_of_them(report_page):
+    assert "Pseudo-label" not in text_of(report_page)

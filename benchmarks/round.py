@@ -1,0 +1,227 @@
+"""Relabelling of cases in preprocessed space, against the plain route over raw images with nnU-Net's own functions.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.round --classes 5 14 --spacing paper native --clock cpu [--confidence]
+    OMP_NUM_THREADS=1 python -m benchmarks.round --classes 117 --shape 64 128 128 --memory
+
+*Plain*, for each case: read and preprocess the raw image, predict it with nnU-Net's sliding window, export the prediction to the raw
+grid (with probabilities where --confidence is asked for), paint the unannotated classes into the raw label map, preprocess the
+case again. *Ours*: `Relabeller.relabel` in the second round of three, with the first round's labels and predictions to read; with
+--confidence a second network ranks. Both run in one process on the same cases, in an order that alternates; a ratio is formed
+within each repetition, and the median and quartiles of the ratios are shown.
+
+The network stands in for one: random smooth features and a random 1 x 1 convolution, whose argmax is blobs of every class. Its
+time is measured on both sides; "no net" is without it. --memory measures, in a process each, how far nnU-Net's export rises above
+the logits that it is given, and how far our relabelling (network and window included) rises above the size of these logits.
+"""
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import Tensor, nn
+
+from benchmarks.loss import CLOCKS, machine
+from benchmarks.round_dataset import TARGET_SPACING_MM, RoundDataset, make_dataset
+from nnunet_partial.losses.log_odds import binary_log_odds
+from nnunet_partial.pseudo_labels.files import RoundFiles
+from nnunet_partial.pseudo_labels.relabel import Relabeller, unannotated_ids
+from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
+from nnunet_partial.training.arrays import open_array
+
+NUM_FEATURES, STRIDE, FOREGROUND = 16, 8, 0.12
+STAGES = {
+    "reading": ("blosc2.*__getitem__", "open_array"),
+    "window": ("SlidingWindow", "_band"),
+    "confidence window": ("SlidingWindow", "at_classes"),
+}
+Timings = tuple[float, float]
+
+
+class StandIn(nn.Module):
+    """Stands in for a network: random features at an eighth of the resolution, a random 1 x 1 convolution, enlarged.
+
+    Attributes:
+        clock: What counts its time.
+        seconds: Its time so far.
+    """
+
+    def __init__(self, num_channels: int, seed: int, clock: Callable[[], float]):
+        super().__init__()
+        self.clock, self.seconds = clock, 0.0
+        generator = torch.Generator().manual_seed(seed)
+        self.features = nn.Conv3d(1, NUM_FEATURES, 3, padding=1)
+        self.last = nn.Conv3d(NUM_FEATURES, num_channels, 1)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5, generator=generator)
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (1, C, *S) of an image (1, 1, *S)."""
+        start = self.clock()
+        coarse = nn.functional.avg_pool3d(image, STRIDE, ceil_mode=True)
+        logits = self.last(torch.tanh(4 * self.features(coarse)))
+        logits = nn.functional.interpolate(logits, size=image.shape[2:], mode="trilinear")
+        self.seconds += self.clock() - start
+        return logits
+
+    @torch.inference_mode()
+    def leave_background(self, image: np.ndarray, foreground: float) -> None:
+        """Set the background's bias so that this share of an image (1, *S) is foreground."""
+        logits = self(torch.from_numpy(image)[None])[0]
+        margin = (logits[1:].amax(0) - logits[0]).flatten()
+        self.last.bias[0] += margin.kthvalue(round((1 - foreground) * len(margin))).values
+
+
+class Plain:
+    """Relabelling of a case by way of the raw images, with nnU-Net's own functions."""
+
+    def __init__(self, data: RoundDataset, network: StandIn, folder: Path, save_probabilities: bool):
+        self.data, self.network, self.folder, self.save_probabilities = data, network, folder, save_probabilities
+        self.preprocessor = data.configuration.preprocessor_class(verbose=False)
+        self.recipe = (data.plans, data.configuration, data.dataset_json)
+        self.predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
+        self.predictor.manual_initialization(
+            network, data.plans, data.configuration, [network.state_dict()], data.dataset_json, "none", None
+        )
+        for name in ("predicted", "merged", "preprocessed"):
+            (folder / name).mkdir(parents=True)
+
+    def relabel(self, case: str) -> None:
+        """Predict, export, merge, preprocess again."""
+        logits, properties = self.predict(case)
+        self.export(case, logits, properties)
+        del logits
+        self._merge(case)
+        label = str(self.folder / "merged" / f"{case}.nii.gz")
+        self.preprocessor.run_case_save(
+            str(self.folder / "preprocessed" / case), [self.data.image(case)], label, *self.recipe
+        )
+
+    def predict(self, case: str) -> tuple[Tensor, dict]:
+        """Half-precision logits on the preprocessed grid, and what nnU-Net knows of the case."""
+        image, _, properties = self.preprocessor.run_case([self.data.image(case)], None, *self.recipe)
+        return self.predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image)), properties
+
+    def export(self, case: str, logits: Tensor, properties: dict) -> None:
+        """The prediction on the raw grid."""
+        target = str(self.folder / "predicted" / case)
+        manager, threads = self.data.configuration, torch.get_num_threads()
+        export_prediction_from_logits(
+            logits, properties, manager, self.data.plans, self.data.dataset_json, target, self.save_probabilities, threads
+        )
+
+    def _merge(self, case: str) -> None:
+        human, properties = SimpleITKIO().read_seg(self.data.label(case))
+        prediction, _ = SimpleITKIO().read_seg(str(self.folder / "predicted" / f"{case}.nii.gz"))
+        wanted = np.isin(prediction, unannotated_ids(self.data.annotation, case))
+        merged = np.where((human == 0) & wanted, prediction, human)[0].astype(np.uint8)
+        SimpleITKIO().write_seg(merged, str(self.folder / "merged" / f"{case}.nii.gz"), properties)
+
+
+class Ours:
+    """Relabelling in preprocessed space."""
+
+    def __init__(self, data: RoundDataset, network: StandIn, confidence: StandIn | None, folder: Path):
+        self.data, self.network, self.confidence, self.folder = data, network, confidence, folder
+        self.window = SlidingWindow(data.configuration.patch_size)
+
+    def relabel(self, case: str, number: int = 2) -> dict:
+        """Relabel a case in a round of three."""
+        rounds = [RoundFiles(self.folder, self.folder / f"round_{n}") for n in (number - 1, number)]
+        return Relabeller(
+            annotation=self.data.annotation,
+            human=self.data.human,
+            files=rounds[1],
+            previous=rounds[0] if number > 1 else None,
+            segmentation=self.network,
+            log_odds=binary_log_odds,
+            confidence=self.confidence,
+            window=self.window,
+            fraction=number / 3,
+        ).relabel(case)
+
+
+class Bench:
+    """The two ways on one dataset."""
+
+    def __init__(self, folder: Path, clock: str, confidence: bool, scratch: Path):
+        self.data, self.clock, self.scratch = RoundDataset(folder), CLOCKS[clock], scratch
+        num_classes = self.data.annotation.space.num_classes
+        self.network = StandIn(num_classes, 0, self.clock)
+        self.network.leave_background(open_array(self.data.human / f"{self.data.cases[0]}.b2nd")[:], FOREGROUND)
+        self.ranking = StandIn(num_classes - 1, 1, self.clock) if confidence else None
+        self.ours = Ours(self.data, self.network, self.ranking, scratch / "ours")
+
+    def first_round(self) -> None:
+        """What the second round reads."""
+        for case in self.data.cases:
+            record = self.ours.relabel(case, 1)
+            if not any(found["added"] for found in record["classes"].values()):
+                raise RuntimeError(f"{case}: the network that stands in predicts nothing")
+
+    def plain(self) -> Plain:
+        """The plain route, with an empty folder."""
+        shutil.rmtree(self.scratch / "plain", ignore_errors=True)
+        return Plain(self.data, self.network, self.scratch / "plain", self.ranking is not None)
+
+    def seconds(self, relabel: Callable[[str], object]) -> Timings:
+        """Time of all cases: everything, and the networks."""
+        networks = [network for network in (self.network, self.ranking) if network]
+        for network in networks:
+            network.seconds = 0.0
+        start = self.clock()
+        for case in self.data.cases:
+            relabel(case)
+        return self.clock() - start, sum(network.seconds for network in networks)
+
+    def measure(self, repetitions: int) -> dict:
+        """Median and quartiles of our time over the plain route's, within repetitions, and seconds a case."""
+        self.first_round()
+        taken: dict[str, list[Timings]] = {"ours": [], "plain": []}
+        for repetition in range(repetitions):
+            for way in sorted(taken, reverse=bool(repetition % 2)):
+                taken[way].append(self.seconds((self.ours if way == "ours" else self.plain()).relabel))
+        count = len(self.data.cases)
+        rest = {way: [whole - networks for whole, networks in times] for way, times in taken.items()}
+        row = {f"{way}_seconds": statistics.median(times) / count for way, times in rest.items()}
+        row |= {f"{way}_network_seconds": statistics.median(time[1] for time in times) / count for way, times in taken.items()}
+        whole = {way: [time[0] for time in times] for way, times in taken.items()}
+        for name, times in (("", rest), ("_with_network", whole)):
+            low, middle, high = quartiles([a / b for a, b in zip(times["ours"], times["plain"], strict=True)])
+            row |= {f"time_ratio{name}": middle, f"quartiles{name}": [low, high]}
+        return row
+
+    def profile(self) -> dict[str, float]:
+        """Milliseconds a case of our stages, without the networks."""
+        profiler = cProfile.Profile(self.clock)
+        profiler.enable()
+        whole, networks = self.seconds(self.ours.relabel)
+        profiler.disable()
+        calls = pstats.Stats(profiler).stats
+        seconds = {
+            stage: sum(times[3] for (file, _, name), times in calls.items() if name in names and "site-packages/torch" not in file)
+            for stage, names in STAGES.items()
+        }
+        seconds["window"] -= self.network.seconds
+        seconds["confidence window"] -= self.ranking.seconds if self.ranking else 0.0
+        seconds["the rest"] = whole - networks - sum(seconds.values())
+        return {stage: 1e3 * taken / len(self.data.cases) for stage, taken in seconds.items()}
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    return statistics.quantiles(values, n=4) if len(values) > 1 else 3 * values
