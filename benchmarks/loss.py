@@ -26,11 +26,11 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-from nnunet_partial.losses import AmbiguityLoss, MarginalExclusionLoss, MarginalLoss, ambiguity_bce_loss, plain_sums
+from nnunet_partial.losses import AmbiguityLoss, MarginalExclusionLoss, MarginalLoss, plain_ambiguity_sums, plain_sums
 from nnunet_partial.targets import PartialTarget
 
 REUSE = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}
-OURS = ("marginal", "marginal_exclusion", "ambiguity")
+OURS = ("marginal", "marginal_exclusion", "ambiguity", "ambiguity_dice")
 VARIANTS = ("nnU-Net", *OURS, *(f"{name}_plain" for name in OURS))
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Loss = Callable[[torch.Tensor], torch.Tensor]
@@ -65,11 +65,13 @@ def loss_of(name: str, target: PartialTarget) -> Loss:
         dice = {"batch_dice": False, "do_bg": False, "smooth": 1e-5, "ddp": False}
         host = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
         return lambda logits: host(logits, target.labels)
+    plain = name.endswith("_plain")
     if name.startswith("ambiguity"):
-        ambiguity = AmbiguityLoss(**({"bce_loss": ambiguity_bce_loss} if name.endswith("_plain") else {}))
-        return lambda logits: ambiguity(logits, target)
-    options = {"make_sums": plain_sums} if name.endswith("_plain") else {}
-    loss = (MarginalExclusionLoss if "exclusion" in name else MarginalLoss)(**options)
+        options = {"make_sums": plain_ambiguity_sums} if plain else {}
+        loss = AmbiguityLoss(weight_dice=float("dice" in name), **options)
+    else:
+        options = {"make_sums": plain_sums} if plain else {}
+        loss = (MarginalExclusionLoss if "exclusion" in name else MarginalLoss)(**options)
     return lambda logits: loss(logits, target)
 
 

@@ -3,11 +3,11 @@
     OMP_NUM_THREADS=1 python -m benchmarks.round --classes 5 14 --spacing paper native --clock cpu [--confidence]
     OMP_NUM_THREADS=1 python -m benchmarks.round --classes 117 --shape 64 128 128 --memory
 
-*Plain*, for each case: read and preprocess the raw image, predict it with nnU-Net's sliding window, export the prediction to the raw
-grid (with probabilities where --confidence is asked for), paint the unannotated classes into the raw label map, preprocess the
-case again. *Ours*: `Relabeller.relabel` in the second round of three, with the first round's labels and predictions to read; with
---confidence a second network ranks. Both run in one process on the same cases, in an order that alternates; a ratio is formed
-within each repetition, and the median and quartiles of the ratios are shown.
+*Plain*, for each case: read and preprocess the raw image, predict it with nnU-Net's sliding window, export the prediction to
+the raw grid (with probabilities where --confidence is asked for), paint the unannotated classes into the raw label map,
+preprocess the case again. *Ours*: `Relabeller.relabel` in the second round of three, with the first round's labels and
+predictions to read; with --confidence a second network ranks. Both run in one process on the same cases, in an order that
+alternates; a ratio is formed within each repetition, and the median and quartiles of the ratios are shown.
 
 The network stands in for one: random smooth features and a random 1 x 1 convolution, whose argmax is blobs of every class. Its
 time is measured on both sides; "no net" is without it. --memory measures, in a process each, how far nnU-Net's export rises above
@@ -16,7 +16,11 @@ the logits that it is given, and how far our relabelling (network and window inc
 
 import argparse
 import cProfile
+import ctypes
+import gc
+import itertools
 import json
+import math
 import os
 import pstats
 import shutil
@@ -34,6 +38,7 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
+from benchmarks.convert import forget_peak, peak_mib
 from benchmarks.loss import CLOCKS, machine
 from benchmarks.round_dataset import TARGET_SPACING_MM, RoundDataset, make_dataset
 from nnunet_partial.losses.log_odds import binary_log_odds
@@ -43,10 +48,17 @@ from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
 from nnunet_partial.training.arrays import open_array
 
 NUM_FEATURES, STRIDE, FOREGROUND = 16, 8, 0.12
+PEAKS = ("export", "ours", "beside_network")
+CUMULATIVE = 3  # in the tuples of pstats
 STAGES = {
-    "reading": ("blosc2.*__getitem__", "open_array"),
-    "window": ("SlidingWindow", "_band"),
-    "confidence window": ("SlidingWindow", "at_classes"),
+    "reading": {("ndarray", "__getitem__"), ("arrays", "open_array")},
+    "window": {("sliding_window", "_band")},
+    "ids and scores": {("relabel", "_predicted")},
+    "window of the confidence": {("sliding_window", "at_classes")},
+    "selection": {("selection", "select_pseudo_labels")},
+    "changed fraction": {("selection", "changed_fraction")},
+    "class locations": {("relabel", "class_locations")},
+    "writing": {("arrays", "write_array"), ("files", "write_json")},
 }
 Timings = tuple[float, float]
 
@@ -57,11 +69,13 @@ class StandIn(nn.Module):
     Attributes:
         clock: What counts its time.
         seconds: Its time so far.
+        repeat: Give the logits of the first tile from now on to every tile, so that they need no new memory.
     """
 
     def __init__(self, num_channels: int, seed: int, clock: Callable[[], float]):
         super().__init__()
         self.clock, self.seconds = clock, 0.0
+        self.repeat, self.first = False, None
         generator = torch.Generator().manual_seed(seed)
         self.features = nn.Conv3d(1, NUM_FEATURES, 3, padding=1)
         self.last = nn.Conv3d(NUM_FEATURES, num_channels, 1)
@@ -71,11 +85,14 @@ class StandIn(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (1, C, *S) of an image (1, 1, *S)."""
+        if self.repeat and self.first is not None:
+            return self.first
         start = self.clock()
         coarse = nn.functional.avg_pool3d(image, STRIDE, ceil_mode=True)
         logits = self.last(torch.tanh(4 * self.features(coarse)))
         logits = nn.functional.interpolate(logits, size=image.shape[2:], mode="trilinear")
         self.seconds += self.clock() - start
+        self.first = logits if self.repeat else None
         return logits
 
     @torch.inference_mode()
@@ -107,9 +124,7 @@ class Plain:
         del logits
         self._merge(case)
         label = str(self.folder / "merged" / f"{case}.nii.gz")
-        self.preprocessor.run_case_save(
-            str(self.folder / "preprocessed" / case), [self.data.image(case)], label, *self.recipe
-        )
+        self.preprocessor.run_case_save(str(self.folder / "preprocessed" / case), [self.data.image(case)], label, *self.recipe)
 
     def predict(self, case: str) -> tuple[Tensor, dict]:
         """Half-precision logits on the preprocessed grid, and what nnU-Net knows of the case."""
@@ -211,13 +226,13 @@ class Bench:
         profiler.enable()
         whole, networks = self.seconds(self.ours.relabel)
         profiler.disable()
-        calls = pstats.Stats(profiler).stats
+        calls = pstats.Stats(profiler).stats.items()
         seconds = {
-            stage: sum(times[3] for (file, _, name), times in calls.items() if name in names and "site-packages/torch" not in file)
-            for stage, names in STAGES.items()
+            stage: sum(times[CUMULATIVE] for (file, _, function), times in calls if (Path(file).stem, function) in functions)
+            for stage, functions in STAGES.items()
         }
         seconds["window"] -= self.network.seconds
-        seconds["confidence window"] -= self.ranking.seconds if self.ranking else 0.0
+        seconds["window of the confidence"] -= self.ranking.seconds if self.ranking else 0.0
         seconds["the rest"] = whole - networks - sum(seconds.values())
         return {stage: 1e3 * taken / len(self.data.cases) for stage, taken in seconds.items()}
 
@@ -225,3 +240,117 @@ class Bench:
 def quartiles(values: list[float]) -> list[float]:
     """Lower quartile, median, upper quartile."""
     return statistics.quantiles(values, n=4) if len(values) > 1 else 3 * values
+
+
+def peak(way: str, bench: Bench) -> float:
+    """MiB by which a case raises this process above what it held before."""
+    case = bench.data.cases[0]
+    if way == "export":
+        plain = bench.plain()
+        logits, properties = plain.predict(case)
+        return rise_mib(lambda: plain.export(case, logits, properties))
+    bench.network.repeat = way == "beside_network"
+    if bench.ranking:
+        bench.ranking.repeat = bench.network.repeat
+    bench.ours.relabel(case, 1)
+    return rise_mib(lambda: bench.ours.relabel(case, 2))
+
+
+def rise_mib(work: Callable[[], object]) -> float:
+    """How far this process rises above what it holds (Linux)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier work freed is not there to be used again
+    forget_peak()
+    before = peak_mib()
+    work()
+    return peak_mib() - before
+
+
+def measure_peaks(folder: Path, args: argparse.Namespace) -> dict:
+    """Peaks in MiB, each from a process of its own, and ours above the logits over the export's."""
+    options = ["--confidence"] if args.confidence else []
+    found = {}
+    for way in PEAKS:
+        command = [sys.executable, "-m", "benchmarks.round", "--peak-of", way, "--folder", str(folder), *options]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found[f"{way}_mib"] = float(done.stdout.splitlines()[-1])
+    data = RoundDataset(folder)
+    voxels = math.prod(open_array(data.human / f"{data.cases[0]}_seg.b2nd").shape)
+    logits = 2 * data.annotation.space.num_classes * voxels / 2**20
+    ratios = {f"memory_ratio_{way}": (found[f"{way}_mib"] - logits) / found["export_mib"] for way in PEAKS[1:]}
+    return {"logits_mib": logits, **found, **ratios}
+
+
+def print_times(rows: list[dict]) -> None:
+    """One line a dataset."""
+    print(f"{'':<24}{'ours / plain':>13}  {'quartiles':<18}{'':>9}{'with net':>9}{'plain s':>9}{'ours s':>8}{'nets s':>14}")
+    for row in rows:
+        spread = "[{:.4f}, {:.4f}]".format(*row["quartiles"])
+        ratio = f"{row['time_ratio']:>13.4f}  {spread:<18}{'= 1/' + format(1 / row['time_ratio'], '.1f'):>9}"
+        nets = f"{row['plain_network_seconds']:.2f} {row['ours_network_seconds']:.2f}"
+        times = f"{row['time_ratio_with_network']:>9.3f}{row['plain_seconds']:>9.2f}{row['ours_seconds']:>8.3f}{nets:>14}"
+        print(f"{row['name']:<24}{ratio}{times}")
+        if "profile" in row:
+            print("    ms: " + ", ".join(f"{stage} {taken:.1f}" for stage, taken in row["profile"].items()))
+
+
+def print_peaks(rows: list[dict]) -> None:
+    """One line a dataset."""
+    heads = f"{'logits':>8}{'+ export':>10}{'ours':>8}{'and net':>9}"
+    print(f"{'MiB':<24}{heads}{'(ours - logits) / export':>26}{'and net':>9}")
+    for row in rows:
+        figures = f"{row['logits_mib']:>8.0f}{row['export_mib']:>10.0f}{row['beside_network_mib']:>8.0f}{row['ours_mib']:>9.0f}"
+        print(f"{row['name']:<24}{figures}{row['memory_ratio_beside_network']:>26.3f}{row['memory_ratio_ours']:>9.3f}")
+
+
+def measure_all(args: argparse.Namespace, root: Path) -> list[dict]:
+    """One row a number of classes and spacing."""
+    rows = []
+    for spacing, num_organs in itertools.product(args.spacing, args.classes):
+        folder = root / "_".join(map(str, (spacing, num_organs, *args.shape, args.cases)))
+        if not folder.exists():
+            make_dataset(folder, num_organs=num_organs, shape=args.shape, spacing=spacing, cases=args.cases)
+        row = {"name": f"K={num_organs} {spacing}{' confidence' if args.confidence else ''}"}
+        if args.memory:
+            rows.append(row | measure_peaks(folder, args))
+            continue
+        with tempfile.TemporaryDirectory(dir=root) as scratch:
+            bench = Bench(folder, args.clock, args.confidence, Path(scratch))
+            row |= {"patch": list(bench.data.configuration.patch_size)} | bench.measure(args.reps)
+            rows.append(row | ({"profile": bench.profile()} if args.profile else {}))
+    return rows
+
+
+def main() -> None:
+    """Measure, print a table, write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classes", type=int, nargs="+", default=[5, 14], help="organs K (default: 5 14)")
+    parser.add_argument("--shape", type=int, nargs=3, default=[128, 256, 256], help="of a raw image (default: 128 256 256)")
+    parser.add_argument("--spacing", choices=TARGET_SPACING_MM, nargs="+", default=["paper", "native"])
+    parser.add_argument("--cases", type=int, default=2)
+    parser.add_argument("--reps", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", choices=CLOCKS, default="cpu")
+    parser.add_argument("--confidence", action="store_true", help="a second network ranks; the plain route saves probabilities")
+    parser.add_argument("--profile", action="store_true", help="also show where our time goes")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
+    parser.add_argument("--folder", type=Path, help="keep the datasets here and use them again (default: a temporary folder)")
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--peak-of", choices=PEAKS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        if args.peak_of:
+            print(peak(args.peak_of, Bench(args.folder, args.clock, args.confidence, Path(temporary))))
+            return
+        facts = machine() | {key: getattr(args, key) for key in ("threads", "clock", "shape", "cases", "reps")}
+        rows = measure_all(args, args.folder or Path(temporary))
+    facts["load_after"] = round(os.getloadavg()[0], 1)
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    (print_peaks if args.memory else print_times)(rows)
+    if args.json:
+        args.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

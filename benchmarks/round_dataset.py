@@ -1,4 +1,4 @@
-"""The dataset of `benchmarks.round`: CT-like images of K organs, of which each case annotates a fifth, planned and preprocessed."""
+"""The dataset of `benchmarks.round`: CT-like images of K organs, of which each case annotates a fifth; planned, preprocessed."""
 
 import json
 import os
@@ -102,9 +102,8 @@ def _ellipsoids(generator: np.random.Generator, num_organs: int, shape: Sequence
     truth = np.zeros(shape, np.uint8)
     mean_radius = (ORGANS_SHARE / num_organs * 3 / (4 * np.pi)) ** (1 / 3)  # of an image of edge 1
     for organ in range(1, num_organs + 1):
-        radius, centre = (
-            np.array(shape) * values for values in (mean_radius * generator.uniform(0.7, 1.3, 3), generator.uniform(0.25, 0.75, 3))
-        )
+        radius = mean_radius * generator.uniform(0.7, 1.3, 3) * shape
+        centre = generator.uniform(0.25, 0.75, 3) * shape
         box = tuple(slice(int(c - r), int(np.ceil(c + r))) for c, r in zip(centre, radius, strict=True))
         axes = np.ogrid[box]
         inside = sum(((axis - c) / r) ** 2 for axis, c, r in zip(axes, centre, radius, strict=True)) <= 1

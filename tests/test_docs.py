@@ -8,6 +8,7 @@ from nnunet_partial.cli import COMMANDS, main
 from nnunet_partial.dataset_conversion import SOURCES
 from nnunet_partial.dataset_conversion.label_plan import own_classes
 from nnunet_partial.planners import PLANNERS
+from nnunet_partial.pseudo_labels.audit_rows import COLUMNS
 from nnunet_partial.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,11 @@ def test_every_source_is_in_the_conversion_page():
             classes = ", ".join(own_classes(source.labels(ROOT), "separate"))
             row = f"| `{key}` | `{source.layout}` | {classes} | {source.licence(ROOT)} |"
         assert row in page
+
+
+def test_every_column_of_an_audit_is_in_the_page_of_rounds():
+    table = (ROOT / "docs" / "rounds.md").read_text(encoding="utf-8").split("## Audit")[1].split("## ")[0]
+    assert not [name for name in COLUMNS if name not in ("round", "class", "source") and f"`{name}`" not in table]
 
 
 def test_links_of_the_readme_lead_somewhere():

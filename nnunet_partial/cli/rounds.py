@@ -20,7 +20,7 @@ The criterion says how confidence is measured:
               trained anew in every round)
   mcp         the segmentation network's own probability (maximum class probability; SMILE)
   all         every prediction becomes a label, in a single round: the baseline the paper compares with
-  none        train on without pseudo-labels: the control that an experiment needs
+  none        as many rounds of training without pseudo-labels: the control that an experiment needs
 
 Everything happens in nnU-Net's preprocessed space: nothing is resampled, nothing human is overwritten. A killed run goes on where
 it stopped when the same command is given again; a fold that was trained before with nnUNetv2_train is taken as it is."""
@@ -85,7 +85,7 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
         "--criterion", choices=("confidence", "mcp", "all", "none"), default="confidence", help="default: confidence"
     )
     group.add_argument(
-        "--rounds", type=int, default=None, metavar="T", help=f"rounds (default: {DEFAULT_ROUNDS}; all and none: 1)"
+        "--rounds", type=int, default=None, metavar="T", help=f"rounds (default: {DEFAULT_ROUNDS}; all: 1)"
     )
     group.add_argument(
         "--max-fraction",
@@ -184,7 +184,7 @@ def _request(args: argparse.Namespace) -> "RoundsRequest":
         )
     settings = TrainingSettings.from_plans(json.loads(plans_file.read_text(encoding="utf-8")))
     epochs = max(1, settings.num_epochs // EPOCHS_SHARE) if args.epochs is None else args.epochs
-    single = args.criterion in ("all", "none")
+    default = 1 if args.criterion == "all" else DEFAULT_ROUNDS
     try:
         return RoundsRequest(
             dataset=dataset,
@@ -194,7 +194,7 @@ def _request(args: argparse.Namespace) -> "RoundsRequest":
             plans=args.plans,
             name=args.name or args.criterion,
             criterion=args.criterion,
-            rounds=(1 if single else DEFAULT_ROUNDS) if args.rounds is None else args.rounds,
+            rounds=default if args.rounds is None else args.rounds,
             max_fraction=args.max_fraction,
             max_changed=args.max_changed,
             epochs=epochs,

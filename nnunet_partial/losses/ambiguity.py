@@ -1,17 +1,13 @@
 """Ambiguity loss: a binary classifier an organ, taught only where the label tells (Petit et al. 2021, eq. 1-2)."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from nnunet_partial.losses.fused_ambiguity import LINEAR, counted_voxels, fused_ambiguity_bce_loss
+from nnunet_partial.losses.ambiguity_sums import AmbiguitySums, MakeAmbiguitySums, plain_ambiguity_sums
+from nnunet_partial.losses.fused_ambiguity import fused_ambiguity_sums
 from nnunet_partial.losses.marginal import SMOOTH
 from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid
-from nnunet_partial.losses.sums import annotated_ids, check
-from nnunet_partial.targets import PartialTarget, ambiguity_map, ambiguity_tables
-from nnunet_partial.targets.ambiguity import by_voxel
+from nnunet_partial.losses.sums import annotated_ids
+from nnunet_partial.targets import PartialTarget, ambiguity_tables
 
 
 def ambiguity_bce_loss(logits: Tensor, target: PartialTarget) -> Tensor:
@@ -29,12 +25,7 @@ def ambiguity_bce_loss(logits: Tensor, target: PartialTarget) -> Tensor:
         ValueError: C or the spatial shape differs between logits and target, or the target is soft.
     Source: Petit et al. 2021, eq. (1)-(2), divided by the number of voxels; softplus in float32 in place of log(sigmoid).
     """
-    check(logits, target)
-    _, positive = ambiguity_tables(target)
-    with torch.autocast(logits.device.type, enabled=False):
-        gaps = logit_gaps(logits)  # (B, K, *S)
-        costs = F.softplus(torch.where(by_voxel(positive, target), -gaps, gaps), threshold=LINEAR)
-        return (costs * ambiguity_map(target)).sum() / counted_voxels(target)
+    return cross_entropy_of(plain_ambiguity_sums(logits, target, dice=False))
 
 
 def ambiguity_dice_loss(
@@ -54,17 +45,7 @@ def ambiguity_dice_loss(
         ValueError: C or the spatial shape differs between logits and target, or the target is soft.
     Source: nnU-Net's soft Dice on sigmoid(d_k), over the voxels that w of eq. (2) selects; not in Petit et al. 2021.
     """
-    check(logits, target)
-    _, positive = ambiguity_tables(target)
-    with torch.autocast(logits.device.type, enabled=False):
-        known = ambiguity_map(target).flatten(2)  # (B, K, V)
-        reference = by_voxel(positive, target).flatten(2)
-        p = logit_gaps(logits).flatten(2).sigmoid() * known
-        own = (annotated_ids(target)[:, :, None] & positive).any(1).to(p)  # (B, K)
-        terms = ((p * reference).sum(2) * own, p.sum(2) * own, reference.sum(2) * own, own)
-        intersection, predicted, volume, own = add_over_batch(*terms, batch_dice=batch_dice, ddp=ddp)
-        dice = (2 * intersection + smooth) / (predicted + volume + smooth).clamp_min(1e-8)
-        return mean_of_valid(1 - dice, own > 0)
+    return dice_of(plain_ambiguity_sums(logits, target), batch_dice, ddp, smooth)
 
 
 class AmbiguityLoss(nn.Module):
@@ -75,7 +56,7 @@ class AmbiguityLoss(nn.Module):
         ddp: See `ambiguity_dice_loss`.
         weight_ce: Weight of the cross entropy.
         weight_dice: Weight of the Dice loss, which is not computed at 0.
-        bce_loss: `fused_ambiguity_bce_loss`, or `ambiguity_bce_loss`, which gives the same by plain autograd.
+        make_sums: `fused_ambiguity_sums`, or `plain_ambiguity_sums`, which gives the same by plain autograd.
     """
 
     def __init__(
@@ -85,22 +66,32 @@ class AmbiguityLoss(nn.Module):
         ddp: bool = False,
         weight_ce: float = 1.0,
         weight_dice: float = 0.0,
-        bce_loss: Callable[[Tensor, PartialTarget], Tensor] = fused_ambiguity_bce_loss,
+        make_sums: MakeAmbiguitySums = fused_ambiguity_sums,
     ):
         super().__init__()
         self.batch_dice, self.ddp = batch_dice, ddp
         self.weight_ce, self.weight_dice = weight_ce, weight_dice
-        self.bce_loss = bce_loss
+        self.make_sums = make_sums
 
     def forward(self, logits: Tensor, target: PartialTarget) -> Tensor:
         """The weighted sum of the terms, a scalar."""
-        loss = self.weight_ce * self.bce_loss(logits, target)
+        sums = self.make_sums(logits, target, dice=self.weight_dice > 0)
+        loss = self.weight_ce * cross_entropy_of(sums)
         if self.weight_dice > 0:
-            loss = loss + self.weight_dice * ambiguity_dice_loss(logits, target, batch_dice=self.batch_dice, ddp=self.ddp)
+            loss = loss + self.weight_dice * dice_of(sums, self.batch_dice, self.ddp, SMOOTH)
         return loss
 
 
-def logit_gaps(logits: Tensor) -> Tensor:
-    """d_k = z_k - z_0 of every class but background, in float32 at least: (B, C, *S) -> (B, K, *S)."""
-    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return z[:, 1:] - z[:, :1]
+def cross_entropy_of(sums: AmbiguitySums) -> Tensor:
+    """Ambiguity cross entropy (eq. 1-2) from the sums of a batch."""
+    return sums.negative_log / sums.counted
+
+
+def dice_of(sums: AmbiguitySums, batch_dice: bool, ddp: bool, smooth: float) -> Tensor:
+    """Dice loss of the classifiers from the sums of a batch."""
+    _, positive = ambiguity_tables(sums.target)
+    own = (annotated_ids(sums.target)[:, :, None] & positive).any(1).to(sums.predicted)  # (B, K)
+    terms = (sums.intersection * own, sums.predicted * own, sums.reference * own, own)
+    intersection, predicted, reference, own = add_over_batch(*terms, batch_dice=batch_dice, ddp=ddp)
+    dice = (2 * intersection + smooth) / (predicted + reference + smooth).clamp_min(1e-8)
+    return mean_of_valid(1 - dice, own > 0)

@@ -1,50 +1,41 @@
-"""The binary cross entropy of the ambiguity loss in one `autograd.Function` that writes the gradient on the way forward.
+"""The sums of the ambiguity loss in one `autograd.Function`, in pieces that fit the cache; no softmax or sigmoid is kept.
 
-What is summed up over the voxels changes a voxel's gradient by a factor only, and the sigmoid of its gradient gives its loss too:
-one walk over the logits, in pieces that fit the cache, makes both, and backward multiplies by the factor. The voxels of label
-id 0, most of a patch, share one row of weights, and the organs that nobody looked for are not touched there; the others are
-picked out and looked up by label. `ambiguity.ambiguity_bce_loss` is the same without any of this.
+The cross entropy alone is a sum of what every voxel costs: the sigmoid of its gradient gives its cost too, so that one pass over
+the logits writes the gradient on the way forward, and backward multiplies it by a factor. Dice has to know its sums first: with
+it, backward is a second pass that computes the sigmoid again. What a piece costs and pulls is in `ambiguity_piece`;
+`ambiguity_sums.plain_ambiguity_sums` is the same without any of this.
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
+from nnunet_partial.losses.ambiguity_piece import pieces
+from nnunet_partial.losses.ambiguity_sums import AmbiguitySums
 from nnunet_partial.losses.sums import check
 from nnunet_partial.targets import PartialTarget, ambiguity_tables
 
-# As in `fused`: a piece and what is computed from it stays in the cache, and is long enough that Python's time does not show.
-SMALLEST_PIECE, LARGEST_PIECE = 3 * 2**18, 2**22  # bytes
-PIECES = 48  # in between, a case is cut into this many
-LINEAR = 40.0  # from here on softplus(x) is x, in float64 too, and exp(x) is still a float32
-FACTORS = 100  # so many numbers of at least a half have a product that float32 holds (2^-126 is the smallest)
 
-
-def fused_ambiguity_bce_loss(logits: Tensor, target: PartialTarget) -> Tensor:
-    """`ambiguity_bce_loss` for a fraction of its time and memory; differentiable once.
+def fused_ambiguity_sums(logits: Tensor, target: PartialTarget, *, dice: bool = True) -> AmbiguitySums:
+    """The sums of a batch, as `plain_ambiguity_sums` gives them, for a fraction of its time and memory; differentiable once.
 
     Args:
         logits: Network output, any floating type; computed in float32 at least, whatever autocast does.
         target: Label map and candidate tables of the batch.
+        dice: Whether the Dice term will be asked for.
     Shape:
-        logits (B, C, *S); target.labels (B, 1, *S); returns a scalar (nats).
+        logits (B, C, *S); target.labels (B, 1, *S).
     Raises:
-        ValueError: C or the spatial shape differs between logits and target, or the target is soft.
-        RuntimeError: (in backward) the gradient is asked for a second time, or is to be differentiated itself.
-    Source: Petit et al. 2021, eq. (1)-(2).
+        ValueError: shapes of logits and target differ, or the target is soft.
+        RuntimeError: (in backward) without Dice, the gradient is asked for a second time or is to be differentiated itself.
     """
     check(logits, target)
-    wants_gradient = torch.is_grad_enabled() and logits.requires_grad
     with torch.autocast(logits.device.type, enabled=False):
-        total = _Sum.apply(logits, target.labels, signed_weights(target, logits), wants_gradient)
-        return total / counted_voxels(target)
-
-
-def counted_voxels(target: PartialTarget) -> Tensor | int:
-    """Number of voxels that do not carry the ignore label, at least 1; on a GPU a tensor, so that nobody waits for it."""
-    if target.ignore_label is None:
-        return max(1, target.labels.numel())
-    return (target.labels != target.ignore_label).sum().clamp_min(1)
+        signs = signed_weights(target, logits)
+        if dice:
+            return AmbiguitySums(target, *_TwoPasses.apply(logits, target.labels, signs))
+        wants_gradient = torch.is_grad_enabled() and logits.requires_grad
+        return AmbiguitySums(target, _OnePass.apply(logits, target.labels, signs, wants_gradient), None, None, None)
 
 
 def signed_weights(target: PartialTarget, logits: Tensor) -> Tensor:
@@ -57,18 +48,16 @@ def signed_weights(target: PartialTarget, logits: Tensor) -> Tensor:
     return signs.transpose(1, 2).contiguous()
 
 
-class _Sum(torch.autograd.Function):
+class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, labels, signs, wants_gradient):
         z, labels = logits.flatten(2), labels.flatten(1)
         # in float32 for half logits too: rounded once, after the factor
         gradient = torch.empty_like(z, dtype=signs.dtype) if wants_gradient else None
-        # which voxels are background is known on the CPU only; elsewhere the host would have to wait for it
-        by_piece = z.device.type == "cpu" and bool((signs[:, :, 0] >= 0).all())  # no table makes an organ of background
-        add = add_by_piece if by_piece else add_by_label
         total = signs.new_zeros(())
         for case in range(len(z)):
-            add(total, z[case], labels[case], signs[case], None if gradient is None else gradient[case])
+            for piece in pieces(z[case], labels[case], signs[case]):
+                total += piece.cost(None if gradient is None else gradient[case, :, piece.columns])
         if wants_gradient:
             ctx.save_for_backward(gradient)
         ctx.shape, ctx.dtype, ctx.given_away = logits.shape, logits.dtype, False
@@ -78,88 +67,36 @@ class _Sum(torch.autograd.Function):
     def backward(ctx, factor):
         if ctx.given_away or torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError(
-                "fused_ambiguity_bce_loss cannot be differentiated a second time: its gradient is made once and given away; "
-                "take ambiguity_bce_loss where a graph is kept"
+                "fused_ambiguity_sums without Dice cannot be differentiated a second time: its gradient is made once and given "
+                "away; take plain_ambiguity_sums where a graph is kept"
             )
         ctx.given_away = True
         (gradient,) = ctx.saved_tensors
         return gradient.mul_(factor).view(ctx.shape).to(ctx.dtype), None, None, None
 
 
-def add_by_label(total: Tensor, z: Tensor, labels: Tensor, signs: Tensor, out: Tensor | None) -> None:
-    """Add the loss of voxels of any label to `total`, and write its gradient over `out`, if there is one.
+class _TwoPasses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, labels, signs):
+        ctx.save_for_backward(logits, labels, signs)
+        z, labels = logits.flatten(2), labels.flatten(1)
+        total, by_class = signs.new_zeros(()), signs.new_zeros(3, *signs.shape[:2])
+        for case in range(len(z)):
+            for piece in pieces(z[case], labels[case], signs[case]):
+                total += piece.add_volumes(*by_class[:, case])
+        intersection, predicted, reference = by_class
+        ctx.mark_non_differentiable(reference)
+        return total, intersection, predicted, reference
 
-    Shape:
-        total (); z, out (C, n); labels (n,); signs (K, L).
-    """
-    z = z.to(signs.dtype)
-    rows = signs.index_select(1, labels.long())  # (K, n)
-    gaps = (z[1:] - z[0]).mul_(rows)
-    total += F.softplus(gaps, threshold=LINEAR).mul_(rows).abs_().sum()
-    if out is not None:
-        organs = gaps.sigmoid_().mul_(rows)
-        out[1:] = organs
-        torch.sum(organs, 0, out=out[0]).neg_()
-
-
-def add_by_piece(total: Tensor, z: Tensor, labels: Tensor, signs: Tensor, out: Tensor | None) -> None:
-    """The same for all V voxels of a case, a piece at a time; on the CPU, where label id 0 stands for no organ alone.
-
-    Shape:
-        total (); z, out (C, V); labels (V,); signs (K, L).
-    """
-    known = signs[:, 0].nonzero()[:, 0] + 1
-    size = min(max(z.numel() * signs.itemsize // PIECES, SMALLEST_PIECE), LARGEST_PIECE)
-    length = min(z.shape[1], max(1, size // (len(z) * signs.itemsize)))
-    room = signs.new_empty(2, len(known), length)
-    for start in range(0, z.shape[1], length):
-        piece = slice(start, start + length)
-        part = None if out is None else out[:, piece]
-        add_piece(total, z[:, piece].to(signs.dtype), labels[piece], signs, part, known, room[..., : len(labels[piece])])
-
-
-def add_piece(total: Tensor, z: Tensor, labels: Tensor, signs: Tensor, out: Tensor | None, known: Tensor, room: Tensor) -> None:
-    """The same for T voxels: all as if they were background, then those with a label over again.
-
-    Shape:
-        total (); z, out (C, T); labels (T,); signs (K, L); known (N,), the classes of which background says something;
-        room (2, N, T), written over.
-    """
-    where = labels.nonzero()[:, 0]
-    if 2 * len(where) > len(labels):
-        add_by_label(total, z, labels, signs, out)
-        return
-    gaps, p = room
-    directly = out is not None and out.stride(1) == 1 and len(known) == len(signs)
-    if directly:
-        p = out[1:]
-    total += costs_without_organ(z, known, gaps, p).index_fill_(0, where, 0).sum()
-    labelled = None if out is None else z.new_empty(len(z), len(where))
-    add_by_label(total, z.index_select(1, where), labels.index_select(0, where), signs, labelled)
-    if out is not None:
-        torch.sum(p, 0, out=out[0]).neg_()
-        if not directly:
-            out[1:].zero_()
-            out.index_copy_(0, known, p)
-        out.index_copy_(1, where, labelled)
-
-
-def costs_without_organ(z: Tensor, known: Tensor, gaps: Tensor, p: Tensor) -> Tensor:
-    """(T,): sum over the known classes of softplus(d), the loss where none of them is there; sigmoid(d) is written over `p`.
-
-    softplus(d) = max(d, 0) - log max(p, 1 - p), and a sum of logarithms is that of a product: one logarithm a voxel. It is exact
-    to 6e-8 a class, the rounding of 1 - p.
-
-    Shape:
-        z (C, T); known (N,); gaps, p (N, T).
-    """
-    if len(known) == len(z) - 1:
-        torch.sub(z[1:], z[0], out=gaps)
-    else:
-        torch.index_select(z, 0, known, out=gaps).sub_(z[0])
-    torch.sigmoid(gaps, out=p)
-    costs = gaps.clamp_min_(0).sum(0)
-    torch.sub(p.new_ones(()), p, out=gaps)
-    for factors in torch.maximum(p, gaps, out=gaps).split(FACTORS):
-        costs -= factors.prod(0).log_()
-    return costs
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, factor, of_intersection, of_predicted, _):
+        logits, labels, signs = ctx.saved_tensors
+        z, labels = logits.flatten(2), labels.flatten(1)
+        gradient = torch.empty_like(z)
+        with torch.autocast(logits.device.type, enabled=False):
+            for case in range(len(z)):
+                for piece in pieces(z[case], labels[case], signs[case]):
+                    slopes = factor, of_intersection[case], of_predicted[case]
+                    piece.write_gradient(*slopes, gradient[case, :, piece.columns])
+        return gradient.view(logits.shape), None, None

@@ -2,7 +2,7 @@
 
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from nnunet_partial.pseudo_labels.selection import changed_fraction, select_pseu
 from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
 from nnunet_partial.training.arrays import open_array, write_array
 
+LogOdds = Callable[[Tensor], Tensor]
 LOCATION_SEED, MIN_LOCATIONS, LOCATION_SHARE = 1234, 10_000, 0.01  # nnU-Net's
 
 
@@ -42,7 +43,7 @@ class Relabeller:
     files: RoundFiles
     previous: RoundFiles | None
     segmentation: nn.Module
-    log_odds: Any
+    log_odds: LogOdds
     confidence: nn.Module | None
     window: SlidingWindow
     fraction: float
@@ -84,14 +85,14 @@ class Relabeller:
         prediction, scores = np.zeros(human.shape, np.int16), np.zeros(human.shape, np.float32)
         wanted = torch.zeros(num_classes, dtype=torch.bool, device=self.window.device)
         wanted[list(ids)] = True
+        log_odds = self.log_odds if self.confidence is None else None
         for box, logits in self.window.logits(image, self.segmentation, num_classes):
-            predicted = logits.argmax(0)  # equals the rule of section 3.1.1: the largest z_k - z_0, background where all are <= 0
-            open_ = torch.from_numpy(human[(0, *box)] == 0).to(predicted.device)
-            found = wanted[predicted] & open_
-            ids_found = predicted[found]
-            prediction[(0, *box)][found.cpu().numpy()] = ids_found.cpu().numpy()
-            if self.confidence is None:
-                scores[(0, *box)][found.cpu().numpy()] = _own_log_odds(self.log_odds, logits[:, found], ids_found).cpu().numpy()
+            unlabelled = torch.from_numpy(human[(0, *box)] == 0).to(logits.device)
+            found, numbers, own = _predicted(logits, unlabelled, wanted, log_odds)
+            where = found.cpu().numpy()
+            prediction[(0, *box)][where] = numbers.cpu().numpy()
+            if own is not None:
+                scores[(0, *box)][where] = own.cpu().numpy()
         if self.confidence is not None:
             scores[0] = self.window.at_classes(image, self.confidence, prediction[0])
         return prediction, scores
@@ -146,6 +147,23 @@ def class_locations(pseudo: np.ndarray) -> dict[int, np.ndarray]:
     return locations
 
 
-def _own_log_odds(log_odds: Any, logits: Tensor, predicted: Tensor) -> Tensor:
-    """Log-odds of the predicted class; logits (C, n), predicted (n,) in 1..K; returns (n,)."""
-    return log_odds(logits[None])[0].gather(0, predicted[None] - 1)[0]
+def _predicted(
+    logits: Tensor, unlabelled: Tensor, wanted: Tensor, log_odds: LogOdds | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Where a wanted class is predicted and no label stands, its ids there, and its log-odds there if a way is given.
+
+    The id is the argmax, which equals the rule of section 3.1.1: the largest z_k - z_0, background where all are <= 0. It is
+    looked for in the foreground alone, by `max`, whose indices a CPU finds ten times sooner than `argmax`.
+
+    Shape:
+        logits (C, *S), unlabelled (*S) bool, wanted (C,) bool; returns (*S) bool, (n,), (n,).
+    """
+    foreground = (logits[1:].amax(0) > logits[0]).logical_and_(unlabelled)
+    z = logits[:, foreground]
+    numbers = z.max(0).indices
+    kept = wanted[numbers]
+    found = foreground.masked_scatter(foreground, kept)
+    numbers = numbers[kept]
+    if log_odds is None:
+        return found, numbers, None
+    return found, numbers, log_odds(z[None, :, kept])[0].gather(0, numbers[None] - 1)[0]

@@ -57,8 +57,8 @@ class RoundsRequest(BaseModel):
 
     @model_validator(mode="after")
     def _check_single_round(self) -> "RoundsRequest":
-        if self.criterion in ("all", "none") and self.rounds != 1:
-            raise ValueError(f"criterion '{self.criterion}' is one round; leave --rounds out")
+        if self.criterion == "all" and self.rounds != 1:
+            raise ValueError("criterion 'all' is one round; leave --rounds out")
         if self.criterion == "all" and self.max_fraction != 1:
             raise ValueError("criterion 'all' labels every prediction; leave --max-fraction out, or take --criterion mcp")
         if self.max_changed is not None and self.rounds == 1:

@@ -94,8 +94,10 @@ def changed_fraction(prediction: np.ndarray, previous: np.ndarray) -> float:
     Shape:
         both (1, *S), ids of the classes predicted, else 0.
     """
-    highest = int(max(prediction.max(initial=0), previous.max(initial=0))) + 1
-    same = np.bincount(prediction[prediction == previous], minlength=highest)[1:]
-    either = sum(np.bincount(array.reshape(-1), minlength=highest)[1:] for array in (prediction, previous)) - same
+    now, before = (array[array > 0] for array in (prediction, previous))
+    agreed = prediction[(prediction == previous) & (prediction > 0)]
+    highest = int(max(now.max(initial=0), before.max(initial=0))) + 1
+    same, *each = (np.bincount(ids, minlength=highest) for ids in (agreed, now, before))
+    either = sum(each) - same
     present = either > 0
     return float((1 - same[present] / either[present]).mean()) if present.any() else 0.0

@@ -19,6 +19,7 @@ from torch import Tensor
 Box = tuple[slice, slice, slice]
 Network = Callable[[Tensor], Tensor]
 MAX_BUFFER_BYTES = 4 * 2**30
+PIECE = 2**19  # logits handed out at a time on a CPU; so many stay in its cache while they are looked at
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class Tiling:
     Attributes:
         tile: Shape of a tile, 1 thick for a 2d configuration.
         before: Voxels of padding in front of each axis, where the image is smaller than a tile.
+        image_shape: Shape of the image.
         shape: Shape of the padded image.
         steps: First voxel of the tiles on each axis, in the padded image.
     """
 
     tile: tuple[int, int, int]
     before: tuple[int, int, int]
+    image_shape: tuple[int, int, int]
     shape: tuple[int, int, int]
     steps: tuple[tuple[int, ...], ...]
 
@@ -45,7 +48,7 @@ class Tiling:
         before = tuple((padded - size) // 2 for padded, size in zip(shape, image_shape, strict=True))
         thick = compute_steps_for_sliding_window(shape[-len(patch_size) :], tuple(patch_size), step_size)
         steps = [*([list(range(shape[0]))] if len(patch_size) == 2 else []), *thick]
-        return cls(tile, before, shape, tuple(map(tuple, steps)))
+        return cls(tile, before, tuple(image_shape), shape, tuple(map(tuple, steps)))
 
     def padded(self, image: np.ndarray) -> np.ndarray:
         """The image (channels, *S) with zeros around it where a tile is larger."""
@@ -56,10 +59,20 @@ class Tiling:
         """The tile with this first voxel."""
         return tuple(slice(low, low + edge) for low, edge in zip(corner, self.tile, strict=True))
 
+    def shared(self, corner: Sequence[int], box: Box) -> tuple[Box, Box] | None:
+        """What the tile with this first voxel shares with a box of the image: as a part of the tile, and as a part of the box."""
+        lows = [low - before for low, before in zip(corner, self.before, strict=True)]  # in the image
+        starts = [max(low, whole.start) for low, whole in zip(lows, box, strict=True)]
+        stops = [min(low + edge, whole.stop) for low, edge, whole in zip(lows, self.tile, box, strict=True)]
+        if any(stop <= start for start, stop in zip(starts, stops, strict=True)):
+            return None
+        origins = (lows, [whole.start for whole in box])
+        return tuple(tuple(slice(a - o, b - o) for a, b, o in zip(starts, stops, origin, strict=True)) for origin in origins)
+
     def reach(self, position: int) -> slice:
-        """The slices of the first axis that the tiles at a position are the last to reach."""
+        """The slices of the image's first axis that the tiles at a position are the last to reach."""
         steps = self.steps[0]
-        return slice(steps[position], steps[position + 1] if position + 1 < len(steps) else self.shape[0])
+        return slice(steps[position], steps[position + 1] if position + 1 < len(steps) else self.image_shape[0])
 
 
 class SlidingWindow:
@@ -92,7 +105,9 @@ class SlidingWindow:
         self._weights = gaussian.view((1,) * (3 - len(self.patch_size)) + self.patch_size)
 
     def logits(self, image: np.ndarray, network: Network, num_classes: int) -> Iterator[tuple[Box, Tensor]]:
-        """The logits of a case, a slab at a time; the slabs do not overlap and cover the image.
+        """The logits of a case, a few slices at a time; the pieces do not overlap and cover the image.
+
+        A piece is a view of the window's own memory, which the next one overwrites.
 
         Args:
             image: Preprocessed image.
@@ -105,7 +120,7 @@ class SlidingWindow:
         tiling = Tiling.of(image.shape[1:], self.patch_size, self.step_size)
         padded = tiling.padded(image)
         for band in self._bands(tiling, num_classes):
-            yield from self._band(padded, image.shape[1:], tiling, band, network, num_classes)
+            yield from self._band(padded, tiling, band, network, num_classes)
 
     def at_classes(self, image: np.ndarray, network: Network, classes: np.ndarray) -> np.ndarray:
         """One channel of a network's output at each voxel, chosen by the voxel; tiles without a choice are not computed.
@@ -122,78 +137,72 @@ class SlidingWindow:
         """
         tiling = Tiling.of(image.shape[1:], self.patch_size, self.step_size)
         padded, chosen = tiling.padded(image), tiling.padded(classes[None])[0]
-        total = torch.zeros(tiling.shape)
-        weight = torch.zeros(tiling.shape)
-        weights = self._weights.cpu()
+        total, weight = np.zeros(tiling.shape, np.float32), np.zeros(tiling.shape, np.float32)
+        weights = self._weights.cpu().numpy()
         for corner in itertools.product(*tiling.steps):
             box = tiling.box_at(corner)
-            if not chosen[box].any():
+            where = chosen[box] > 0
+            if not where.any():
                 continue
-            channel = torch.from_numpy(chosen[box].astype(np.int64)).sub_(1).clamp_min_(0)
-            output = self._predict(padded, box, network)
-            total[box] += output.gather(0, channel[None].to(output.device))[0].cpu() * weights
-            weight[box] += weights
-        found = total.div_(weight.clamp_min_(torch.finfo(torch.float32).tiny)).numpy()
-        found[chosen == 0] = 0
-        return found[tuple(slice(low, low + size) for low, size in zip(tiling.before, classes.shape, strict=True))]
+            voxels = torch.from_numpy(np.flatnonzero(where)).to(self.device)
+            channels = torch.from_numpy(chosen[box][where].astype(np.int64) - 1).to(self.device)
+            for output in self._predict(padded, box, network):
+                total[box][where] += output.flatten(1)[channels, voxels].cpu().numpy() * weights[where]
+                weight[box][where] += weights[where]
+        np.divide(total, weight, out=total, where=chosen > 0)
+        return total[tuple(slice(low, low + size) for low, size in zip(tiling.before, classes.shape, strict=True))]
 
     def _bands(self, tiling: Tiling, num_classes: int) -> list[slice]:
         """Parts of the second axis, so many that a slab of each fits."""
-        row_bytes = (num_classes + 1) * tiling.tile[0] * tiling.shape[2] * 4
-        count = min(tiling.shape[1], math.ceil(tiling.shape[1] * row_bytes / self.max_buffer_bytes))
-        edges = [round(n * tiling.shape[1] / count) for n in range(count + 1)]
+        _, rows, width = tiling.image_shape
+        row_bytes = (num_classes + 1) * tiling.tile[0] * width * 4
+        count = min(rows, math.ceil(rows * row_bytes / self.max_buffer_bytes))
+        edges = [round(n * rows / count) for n in range(count + 1)]
         return list(map(slice, edges, edges[1:]))
 
     def _band(
-        self, padded: np.ndarray, image_shape: Sequence[int], tiling: Tiling, band: slice, network: Network, num_classes: int
+        self, padded: np.ndarray, tiling: Tiling, band: slice, network: Network, num_classes: int
     ) -> Iterator[tuple[Box, Tensor]]:
-        thick, wide = tiling.tile[0], tiling.shape[2]
-        total = torch.zeros(num_classes, thick, band.stop - band.start, wide, device=self.device)
+        thick, width = min(tiling.tile[0], tiling.image_shape[0]), tiling.image_shape[2]
+        total = torch.zeros(num_classes, thick, band.stop - band.start, width, device=self.device)
         weight = torch.zeros(total.shape[1:], device=self.device)
-        rows = [low for low in tiling.steps[1] if low < band.stop and low + tiling.tile[1] > band.start]
         for position, first in enumerate(tiling.steps[0]):
-            for corner in itertools.product((first,), rows, tiling.steps[2]):
-                self._add(total, weight, padded, tiling.box_at(corner), band, network)
+            slab = (slice(first, first + thick), band, slice(0, width))
+            for corner in itertools.product((first,), *tiling.steps[1:]):
+                if parts := tiling.shared(corner, slab):
+                    self._add(total, weight, parts, self._predict(padded, tiling.box_at(corner), network))
             done = tiling.reach(position)
-            count = done.stop - done.start
-            box = _inside((done, band, slice(0, wide)), tiling.before, image_shape)
-            if all(part.stop > part.start for part in box):
-                part = tuple(
-                    slice(b.start + low - whole.start, b.stop + low - whole.start)
-                    for b, low, whole in zip(box, tiling.before, (done, band, slice(0, wide)), strict=True)
-                )
-                yield box, total[:, :count][(slice(None), *part)] / weight[:count][part]
-            _move_up(total.transpose(0, 1), count)
-            _move_up(weight, count)
+            yield from _pieces((done, band, slice(0, width)), total, weight)
+            if done.stop < tiling.image_shape[0]:
+                _move_up(total.transpose(0, 1), done.stop - done.start)
+                _move_up(weight, done.stop - done.start)
 
-    def _add(self, total: Tensor, weight: Tensor, padded: np.ndarray, box: Box, band: slice, network: Network) -> None:
-        rows = slice(max(box[1].start, band.start), min(box[1].stop, band.stop))
-        of_tile = slice(rows.start - box[1].start, rows.stop - box[1].start)
-        of_band = slice(rows.start - band.start, rows.stop - band.start)
-        weights = self._weights[:, of_tile]
-        total[:, :, of_band, box[2]] += self._predict(padded, box, network)[:, :, of_tile] * weights
-        weight[:, of_band, box[2]] += weights
+    def _add(self, total: Tensor, weight: Tensor, parts: tuple[Box, Box], outputs: Iterator[Tensor]) -> None:
+        of_tile, of_slab = parts
+        weights = self._weights[of_tile]
+        for output in outputs:
+            total[(slice(None), *of_slab)].addcmul_(output[(slice(None), *of_tile)], weights)
+        weight[of_slab].add_(weights, alpha=len(self._flips))
 
-    def _predict(self, padded: np.ndarray, box: Box, network: Network) -> Tensor:
-        """(C, *tile) float32, the mean over mirrored copies."""
+    def _predict(self, padded: np.ndarray, box: Box, network: Network) -> Iterator[Tensor]:
+        """(C, *tile) float32 for each mirrored copy, mirrored back."""
         tile = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *box)])).to(self.device, torch.float32)[None]
         if len(self.patch_size) == 2:
             tile = tile[:, :, 0]
-        mean = None
-        with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
-            for flip in self._flips:
-                output = network(tile.flip(flip)).float().flip(flip)
-                mean = output if mean is None else mean.add_(output)
-        mean = mean[0] / len(self._flips)
-        return mean[:, None] if len(self.patch_size) == 2 else mean
+        for flip in self._flips:
+            with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
+                output = network(tile.flip(flip) if flip else tile)[0].float()
+            output = output.flip(flip) if flip else output
+            yield output[:, None] if len(self.patch_size) == 2 else output
 
 
-def _inside(box: Box, before: Sequence[int], image_shape: Sequence[int]) -> Box:
-    """A box of the padded image as a box of the image, without what lies in the padding."""
-    return tuple(
-        slice(max(part.start - low, 0), min(part.stop - low, size))
-        for part, low, size in zip(box, before, image_shape, strict=True)
-    )
+def _pieces(box: Box, total: Tensor, weight: Tensor) -> Iterator[tuple[Box, Tensor]]:
+    """The first slices of weighted sums (C, *S), a box of the image, divided by their weights in place, a few at a time."""
+    step = len(weight) if total.is_cuda else max(1, PIECE // total[:, 0].numel())
+    for start in range(box[0].start, box[0].stop, step):
+        here = slice(start, min(start + step, box[0].stop))
+        of_slab = slice(here.start - box[0].start, here.stop - box[0].start)
+        yield (here, *box[1:]), total[:, of_slab].div_(weight[of_slab])
 
 
 def _move_up(buffer: Tensor, count: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_partial.labels import replacing
+from nnunet_partial.report.style import in_default_style
 
 ALL_SOURCES, MEAN = "all", "mean"
 _BLUE, _ORANGE, _GREEN, _GREY = "#2a6fbb", "#d9772b", "#2f8f5b", "#9aa7b4"
@@ -42,6 +43,7 @@ _THRESHOLDS = _Column(
 _CASES = _Column("cases relabelled", {"cases_touched": ("cases", _GREY)}, bars=True)
 
 
+@in_default_style
 def draw_audit(rows: Sequence[Mapping[str, Any]], path: Path | str) -> None:
     """Draw the rows of all sources; without references, thresholds and cases take the place of what they would tell.
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_partial.report.style import in_default_style
+
 CSV_NAME, PNG_NAME = "progress_classes.csv", "progress_classes.png"
 ALL_SOURCES = "all sources"
 COLUMNS = ("epoch", "source", "class", "pseudo_dice", "tp", "fp", "fn")
@@ -24,6 +26,7 @@ def read_class_curves(file: Path) -> Curves:
     return {name: {source: np.array(points) for source, points in sources.items()} for name, sources in curves.items()}
 
 
+@in_default_style
 def draw_class_curves(curves: Curves, sources: Sequence[str], file: Path) -> None:
     """A panel a class, a line a source (moving average), and all sources in black; the PNG beside nnU-Net's progress.png."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

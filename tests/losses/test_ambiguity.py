@@ -20,30 +20,44 @@ from nnunet_partial.losses import (
     AmbiguityLoss,
     ambiguity_bce_loss,
     ambiguity_dice_loss,
+    ambiguity_piece,
     fused_ambiguity,
-    fused_ambiguity_bce_loss,
+    fused_ambiguity_sums,
+    plain_ambiguity_sums,
 )
+from nnunet_partial.losses.ambiguity_piece import AmbiguityPiece
 from nnunet_partial.targets import PartialTarget, ambiguity_map
 
-BCE = {"plain": ambiguity_bce_loss, "fused": fused_ambiguity_bce_loss}
-EVERY_LOSS = {**BCE, "dice": ambiguity_dice_loss, "AmbiguityLoss": AmbiguityLoss(weight_dice=1.0, batch_dice=True)}
+BCE = {"plain": ambiguity_bce_loss, "fused": AmbiguityLoss()}
+DICE = {"plain": ambiguity_dice_loss, "fused": AmbiguityLoss(weight_ce=0.0, weight_dice=1.0)}
+BOTH = {
+    "plain": AmbiguityLoss(weight_dice=1.0, batch_dice=True, make_sums=plain_ambiguity_sums),
+    "fused": AmbiguityLoss(weight_dice=1.0, batch_dice=True),
+}
+EVERY_LOSS = {f"{way}-{name}": losses[way] for name, losses in (("bce", BCE), ("dice", DICE), ("both", BOTH)) for way in BCE}
 every_bce = pytest.mark.parametrize("bce", BCE.values(), ids=BCE.keys())
+every_dice = pytest.mark.parametrize("dice", DICE.values(), ids=DICE.keys())
 every_loss = pytest.mark.parametrize("loss", EVERY_LOSS.values(), ids=EVERY_LOSS.keys())
+every_sum = pytest.mark.parametrize("weight_dice", [0, 1], ids=["bce", "both"])
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
 @pytest.fixture(autouse=True)
 def several_pieces_a_case(monkeypatch):
     """Pieces of a few voxels, so that a small case has many, the last one shorter."""
-    monkeypatch.setattr(fused_ambiguity, "SMALLEST_PIECE", 2000)
-    monkeypatch.setattr(fused_ambiguity, "PIECES", 7)
+    monkeypatch.setattr(ambiguity_piece, "SMALLEST_PIECE", 2000)
+    monkeypatch.setattr(ambiguity_piece, "PIECES", 7)
 
 
 @pytest.fixture(params=["by_piece", "by_label"])
 def form(request, monkeypatch):
     """Both forms on the CPU; a GPU takes the second."""
     if request.param == "by_label":
-        monkeypatch.setattr(fused_ambiguity, "add_by_piece", fused_ambiguity.add_by_label)
+
+        def one_piece(z, labels, signs):
+            return [AmbiguityPiece.by_label(slice(None), z.to(signs.dtype), labels, signs)]
+
+        monkeypatch.setattr(fused_ambiguity, "pieces", one_piece)
 
 
 def value_and_gradient(loss, logits: torch.Tensor, target: PartialTarget, scale: float = 1.0) -> tuple:
@@ -53,16 +67,17 @@ def value_and_gradient(loss, logits: torch.Tensor, target: PartialTarget, scale:
     return value.detach(), leaf.grad
 
 
-def assert_equals_plain(logits, target, **tolerance):
-    found = value_and_gradient(fused_ambiguity_bce_loss, logits, target)
-    assert_close(found, value_and_gradient(ambiguity_bce_loss, logits, target), **tolerance)
+def assert_equals_plain(logits, target, *, weight_dice: float, **tolerance):
+    found = value_and_gradient(AmbiguityLoss(weight_dice=weight_dice), logits, target)
+    plain = AmbiguityLoss(weight_dice=weight_dice, make_sums=plain_ambiguity_sums)
+    assert_close(found, value_and_gradient(plain, logits, target), **tolerance)
 
 
-def ignoring_case(seed: int) -> tuple[torch.Tensor, PartialTarget]:
+def ignoring_case(seed: int, *, shape=(4, 5, 3)) -> tuple[torch.Tensor, PartialTarget]:
     """`random_case`, a half of its voxels ignored."""
-    logits, target = random_case(seed)
+    logits, target = random_case(seed, shape=shape)
     labels = target.labels.clone()
-    labels[:, :, :2] = 5
+    labels[:, :, : shape[0] // 2] = 5
     every = set(range(5))
     rows = ({5: every}, {1, 2, 3, 4}), ({0: {0, 4}, 2: {2, 3}, 5: every}, {1, 2})
     return logits, target_of(labels, *rows, num_classes=5, ignore_label=5)
@@ -179,17 +194,19 @@ class TestHandComputed:
         logits = voxel(*self.GAPS).repeat(1, 1, 3)
         assert bce(logits, target).item() == pytest.approx(-math.log(1 / 4 * 1 / 2 * 4 / 5))
 
-    def test_dice_of_two_voxels(self):
+    @every_dice
+    def test_dice_of_two_voxels(self, dice):
         """sigmoid(d) = 3/4 on the organ and 1/4 beside it: I = 3/4, P = 1, N = 1."""
         logits = torch.tensor([[[0.0, 0.0], [math.log(3), -math.log(3)]]], dtype=torch.float64)
         target = fully_annotated(torch.tensor([[[1, 0]]]), 2)
-        assert ambiguity_dice_loss(logits, target, smooth=0).item() == pytest.approx(1 - 2 * 0.75 / 2)
+        assert dice(logits, target).item() == pytest.approx(1 - 2 * 0.75 / 2, rel=1e-4)  # smoothed
 
-    def test_dice_leaves_out_what_is_ambiguous_and_who_has_no_id_of_its_own(self):
+    @every_dice
+    def test_dice_leaves_out_what_is_ambiguous_and_who_has_no_id_of_its_own(self, dice):
         """Organs 2 and 3 are one union on the second voxel, so only organ 1 has a Dice; id 3 was never looked for."""
         logits = torch.tensor([0.0, math.log(3), 5.0, 5.0], dtype=torch.float64).view(1, 4, 1).repeat(1, 1, 3)
         target = target_of(torch.tensor([[[1, 2, 0]]]), ({0: {0}, 2: {2, 3}}, {1, 2}), num_classes=4)
-        assert ambiguity_dice_loss(logits, target, smooth=0).item() == pytest.approx(1 - 2 * 0.75 / (3 * 0.75 + 1))
+        assert dice(logits, target).item() == pytest.approx(1 - 2 * 0.75 / (3 * 0.75 + 1), rel=1e-4)
 
     def test_weights_of_the_sum(self):
         logits, target = random_case(3)
@@ -198,12 +215,12 @@ class TestHandComputed:
         assert_close(AmbiguityLoss()(logits, target), ambiguity_bce_loss(logits, target))
 
     def test_dice_is_not_computed_without_a_weight(self, monkeypatch):
-        monkeypatch.setattr("nnunet_partial.losses.ambiguity.ambiguity_dice_loss", None)
+        monkeypatch.setattr("nnunet_partial.losses.ambiguity.dice_of", None)
         AmbiguityLoss()(*random_case(0))
 
     def test_the_module_takes_either_way(self):
-        assert AmbiguityLoss().bce_loss is fused_ambiguity_bce_loss
-        assert AmbiguityLoss(bce_loss=ambiguity_bce_loss).bce_loss is ambiguity_bce_loss
+        assert AmbiguityLoss().make_sums is fused_ambiguity_sums
+        assert AmbiguityLoss(make_sums=plain_ambiguity_sums).make_sums is plain_ambiguity_sums
 
 
 class TestAgainstTheEquations:
@@ -216,18 +233,21 @@ class TestAgainstTheEquations:
         expected = slow_terms(logits, target, batch_dice=False)["bce"]
         assert bce(logits, target).item() == pytest.approx(expected, rel=1e-9)
 
+    @pytest.mark.usefixtures("form")
     @pytest.mark.parametrize("case", [random_case, ignoring_case])
     @pytest.mark.parametrize("batch_dice", [False, True])
     @pytest.mark.parametrize("seed", range(4))
     def test_slow_loops_of_dice(self, seed, batch_dice, case):
         logits, target = case(seed)
-        expected = slow_terms(logits, target, batch_dice=batch_dice)["dice"]
-        assert ambiguity_dice_loss(logits, target, batch_dice=batch_dice).item() == pytest.approx(expected, rel=1e-9)
+        expected = slow_terms(logits, target, batch_dice=batch_dice)
+        assert ambiguity_dice_loss(logits, target, batch_dice=batch_dice).item() == pytest.approx(expected["dice"], rel=1e-9)
+        both = AmbiguityLoss(weight_dice=1, batch_dice=batch_dice)
+        assert both(logits, target).item() == pytest.approx(expected["bce"] + expected["dice"], rel=1e-9)
 
     def test_the_map_is_where_a_gap_has_a_gradient(self):
         """The gradient of z_k is not zero exactly where W of eq. (2) is 1."""
         logits, target = ignoring_case(2)
-        _, gradient = value_and_gradient(fused_ambiguity_bce_loss, logits, target)
+        _, gradient = value_and_gradient(AmbiguityLoss(), logits, target)
         assert torch.equal(gradient[:, 1:] != 0, ambiguity_map(target))
 
 
@@ -302,7 +322,7 @@ class TestProperties:
         target = target_of(torch.tensor([[[[0, 1, 0, 1]]]]), ({0: {0, 2}}, {1}), num_classes=3)
         _, gradient = value_and_gradient(loss, torch.randn(1, 3, 1, 4), target)
         assert gradient[0, 2, 0, [0, 2]].tolist() == [0, 0]
-        if loss is not ambiguity_dice_loss:
+        if loss not in DICE.values():
             assert (gradient[0, 2, 0, [1, 3]] > 0).all()
 
     @every_loss
@@ -344,21 +364,21 @@ class TestProperties:
 
 class TestNumerics:
     @pytest.mark.usefixtures("form")
+    @pytest.mark.parametrize("case", [random_case, ignoring_case])
     @every_bce
-    def test_gradcheck(self, bce):
-        for case in (random_case, ignoring_case):
-            logits, target = case(11)
-            logits = logits[..., :2].contiguous().requires_grad_()
-            smaller = PartialTarget(target.labels[..., :2], target.tables, target.annotated, target.ignore_label)
-            assert torch.autograd.gradcheck(afresh(bce, smaller), logits)
+    def test_gradcheck(self, bce, case):
+        logits, target = case(11, shape=(2, 3, 2))
+        assert torch.autograd.gradcheck(afresh(bce, target), logits.requires_grad_())
 
+    @pytest.mark.usefixtures("form")
+    @pytest.mark.parametrize("case", [random_case, ignoring_case])
     @pytest.mark.parametrize("batch_dice", [False, True])
-    def test_gradcheck_of_dice(self, batch_dice):
-        logits, target = random_case(11, shape=(2, 3, 2))
+    def test_gradcheck_of_dice(self, batch_dice, case):
+        logits, target = case(11, shape=(2, 3, 2))
         logits.requires_grad_()
         assert torch.autograd.gradcheck(lambda z: ambiguity_dice_loss(z, target, batch_dice=batch_dice), logits)
         both = AmbiguityLoss(batch_dice=batch_dice, weight_dice=2)
-        assert torch.autograd.gradcheck(afresh(both, target), logits)
+        assert torch.autograd.gradcheck(lambda z: both(z, target), logits)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     @every_loss
@@ -417,10 +437,13 @@ class TestFusedEqualsPlain:
     @pytest.mark.parametrize("share", [0.1, 0.9])
     @pytest.mark.parametrize("ignoring", [False, True])
     @pytest.mark.parametrize("num_organs", [1, 2, 5, 40, 117])
-    def test_float32(self, num_organs, ignoring, share):
+    @every_sum
+    def test_float32(self, weight_dice, num_organs, ignoring, share):
         """Where most voxels of a piece have a label, the piece goes by label as a whole."""
-        assert_equals_plain(*many_labels(num_organs, share=share, ignoring=ignoring), rtol=1e-5, atol=1e-8)
+        logits, target = many_labels(num_organs, share=share, ignoring=ignoring)
+        assert_equals_plain(logits, target, weight_dice=weight_dice, rtol=1e-5, atol=1e-8)
 
+    @every_sum
     @given(
         seed=st.integers(0, 10_000),
         shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
@@ -429,7 +452,7 @@ class TestFusedEqualsPlain:
         ignore_label=st.sampled_from(["none", "last", "background"]),
     )
     @settings(max_examples=60, deadline=None)
-    def test_any_shape_table_and_label(self, seed, shape, num_organs, share, ignore_label):
+    def test_any_shape_table_and_label(self, weight_dice, seed, shape, num_organs, share, ignore_label):
         generator = torch.Generator().manual_seed(seed)
         num_ids = num_organs + 2
         ignored = {"none": None, "last": num_ids - 1, "background": 0}[ignore_label]
@@ -438,12 +461,14 @@ class TestFusedEqualsPlain:
         labels[torch.rand(labels.shape, generator=generator) >= share] = 0
         tables = torch.rand(2, num_ids, num_organs + 1, generator=generator) < 0.4
         tables[..., 0] |= ~tables.any(2)
-        annotated = torch.ones(2, num_ids, dtype=torch.bool)
-        assert_equals_plain(logits, PartialTarget(labels, tables, annotated, ignored), rtol=1e-9, atol=1e-14)
+        annotated = torch.rand(2, num_ids, generator=generator) < 0.7
+        target = PartialTarget(labels, tables, annotated, ignored)
+        assert_equals_plain(logits, target, weight_dice=weight_dice, rtol=1e-9, atol=1e-14)
 
     @pytest.mark.parametrize("layout", ["channels_last", "permuted", "every_second_voxel"])
     @pytest.mark.parametrize("share", [0.1, 0.9])
-    def test_layouts(self, layout, share):
+    @every_sum
+    def test_layouts(self, weight_dice, layout, share):
         logits, target = many_labels(5, share=share)
         if layout == "channels_last":
             logits = logits.contiguous(memory_format=torch.channels_last_3d)
@@ -454,105 +479,140 @@ class TestFusedEqualsPlain:
             wide[..., ::2] = logits
             logits = wide[..., ::2]
         assert not logits.is_contiguous()
-        assert_equals_plain(logits, target, rtol=1e-5, atol=1e-8)
+        assert_equals_plain(logits, target, weight_dice=weight_dice, rtol=1e-5, atol=1e-8)
+
+    @every_sum
+    def test_more_organs_than_factors_of_a_product(self, weight_dice):
+        """Two to the power of minus 300 is no float32."""
+        target = fully_annotated(torch.zeros(1, 1, 2, 2, dtype=torch.int16), 301)
+        assert_equals_plain(torch.zeros(1, 301, 2, 2), target, weight_dice=weight_dice)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_half_precision_under_autocast(self, dtype):
+    @every_sum
+    def test_half_precision_under_autocast(self, weight_dice, dtype):
         logits, target = many_labels(14)
         logits = logits.to(dtype)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            value, gradient = value_and_gradient(fused_ambiguity_bce_loss, logits, target, scale=256)
-        expected_value, expected = value_and_gradient(ambiguity_bce_loss, logits.float(), target, scale=256)
+            value, gradient = value_and_gradient(AmbiguityLoss(weight_dice=weight_dice), logits, target, scale=256)
+        plain = AmbiguityLoss(weight_dice=weight_dice, make_sums=plain_ambiguity_sums)
+        expected_value, expected = value_and_gradient(plain, logits.float(), target, scale=256)
         assert_close(value, expected_value)
         assert_close(gradient, expected.to(dtype))
 
-    def test_the_scale_is_applied_before_rounding_to_half(self, monkeypatch):
+    @every_sum
+    def test_the_scale_is_applied_before_rounding_to_half(self, weight_dice):
         """sigmoid(-20) is no float16 at all; times GradScaler's 65536 over 64 voxels it is."""
         logits = torch.zeros(1, 2, 64, dtype=torch.float16)
         logits[:, 0] = 20
         target = fully_annotated(torch.zeros(1, 1, 64, dtype=torch.int16), 2)
-        _, scaled = value_and_gradient(fused_ambiguity_bce_loss, logits, target, scale=2.0**16)
-        _, exact = value_and_gradient(ambiguity_bce_loss, logits.float(), target, scale=2.0**16)
+        _, scaled = value_and_gradient(AmbiguityLoss(weight_dice=weight_dice), logits, target, scale=2.0**16)
+        plain = AmbiguityLoss(weight_dice=weight_dice, make_sums=plain_ambiguity_sums)
+        _, exact = value_and_gradient(plain, logits.float(), target, scale=2.0**16)
         assert exact.amax() > 1e-6
         assert_close(scaled, exact.half(), rtol=0.1, atol=0)
 
-    def test_confident_logits_keep_their_gradient(self):
+    @every_sum
+    def test_confident_logits_keep_their_gradient(self, weight_dice):
         """Its relative error stays that of float32; the value's absolute error is that of 1 - p."""
         logits, target = many_labels(5, share=0.1)
         logits[:, 0] += 25
-        assert_equals_plain(logits, target, rtol=1e-4, atol=3e-7)
-        found, expected = (value_and_gradient(loss, logits, target)[1] for loss in BCE.values())
+        assert_equals_plain(logits, target, weight_dice=weight_dice, rtol=1e-4, atol=3e-7)
+        losses = [AmbiguityLoss(weight_dice=weight_dice, make_sums=way) for way in (fused_ambiguity_sums, plain_ambiguity_sums)]
+        found, expected = (value_and_gradient(loss, logits, target)[1] for loss in losses)
         assert_close(found, expected, rtol=1e-4, atol=1e-12)
 
-    def test_the_network_behind_gets_the_gradient(self):
+    @every_sum
+    def test_the_network_behind_gets_the_gradient(self, weight_dice):
         logits, target = many_labels(5)
         network = nn.Conv3d(6, 6, 1)
         results = []
-        for bce in BCE.values():
+        for make_sums in (fused_ambiguity_sums, plain_ambiguity_sums):
             network.zero_grad()
-            (3 * AmbiguityLoss(bce_loss=bce)(network(logits), target)).backward()
+            (3 * AmbiguityLoss(weight_dice=weight_dice, make_sums=make_sums)(network(logits), target)).backward()
             results.append([parameter.grad.clone() for parameter in network.parameters()])
         assert_close(*results, rtol=1e-4, atol=1e-5)
 
-    def test_equal_losses_of_two_scales(self):
-        """Deep supervision: a loss a scale, each with a weight of its own."""
+    @every_sum
+    def test_deep_supervision(self, weight_dice):
+        """A loss a scale, each with a weight of its own."""
         logits, target = many_labels(5)
-        leaves = [logits.clone().requires_grad_() for _ in BCE]
-        for leaf, bce in zip(leaves, BCE.values(), strict=True):
-            coarse = PartialTarget(target.labels[..., ::2, ::2, ::2], target.tables, target.annotated)
-            (0.6 * bce(leaf, target) + 0.4 * bce(leaf[..., ::2, ::2, ::2], coarse)).backward()
+        coarse = PartialTarget(target.labels[..., ::2, ::2, ::2], target.tables, target.annotated)
+        leaves = [logits.clone().requires_grad_() for _ in range(2)]
+        for leaf, make_sums in zip(leaves, (fused_ambiguity_sums, plain_ambiguity_sums), strict=True):
+            loss = AmbiguityLoss(weight_dice=weight_dice, make_sums=make_sums)
+            (0.6 * loss(leaf, target) + 0.4 * loss(leaf[..., ::2, ::2, ::2], coarse)).backward()
         assert_close(leaves[0].grad, leaves[1].grad, rtol=1e-5, atol=1e-8)
 
 
 class TestFusedFunction:
-    def test_a_second_backward_is_refused(self):
+    def test_a_second_backward_of_cross_entropy_is_refused(self):
         logits, target = random_case(1)
-        value = fused_ambiguity_bce_loss(logits.requires_grad_(), target)
+        value = AmbiguityLoss()(logits.requires_grad_(), target)
         value.backward(retain_graph=True)
         expected = logits.grad.clone()
-        with pytest.raises(RuntimeError, match="a second time"):
+        with pytest.raises(RuntimeError, match="made once and given away; take plain_ambiguity_sums"):
             value.backward()
         assert_close(logits.grad, expected)
 
-    def test_a_second_backward_without_a_kept_graph_is_refused(self):
+    def test_a_second_backward_with_dice_is_the_same_again(self):
         logits, target = random_case(1)
-        value = fused_ambiguity_bce_loss(logits.requires_grad_(), target)
+        value = AmbiguityLoss(weight_dice=1)(logits.requires_grad_(), target)
+        value.backward(retain_graph=True)
+        expected = 2 * logits.grad
+        value.backward()
+        assert_close(logits.grad, expected)
+
+    @every_sum
+    def test_a_second_backward_without_a_kept_graph_is_refused(self, weight_dice):
+        logits, target = random_case(1)
+        value = AmbiguityLoss(weight_dice=weight_dice)(logits.requires_grad_(), target)
         value.backward()
         with pytest.raises(RuntimeError, match="second time"):
             value.backward()
 
-    def test_a_second_derivative_is_refused(self):
+    def test_a_second_derivative_of_cross_entropy_is_refused(self):
         logits, target = random_case(1)
-        value = fused_ambiguity_bce_loss(logits.requires_grad_(), target)
+        value = AmbiguityLoss()(logits.requires_grad_(), target)
         with pytest.raises(RuntimeError, match="a second time"):
             torch.autograd.grad(value, logits, create_graph=True)
 
+    def test_a_second_derivative_with_dice_is_refused(self):
+        logits, target = random_case(1)
+        value = AmbiguityLoss(weight_dice=1)(logits.requires_grad_(), target)
+        (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            gradient.sum().backward()
+
     @pytest.mark.parametrize("wanted", [False, True])
     def test_no_gradient_work_where_nobody_asks(self, wanted, monkeypatch):
-        outs = []
-        add = fused_ambiguity.add_by_piece
-        monkeypatch.setattr(fused_ambiguity, "add_by_piece", lambda *args: (outs.append(args[-1]), add(*args)))
+        asked = []
+        cost = AmbiguityPiece.cost
+        monkeypatch.setattr(AmbiguityPiece, "cost", lambda self, out: (asked.append(out is not None), cost(self, out))[1])
         logits, target = random_case(1)
         with torch.set_grad_enabled(wanted):
-            value = fused_ambiguity_bce_loss(logits.requires_grad_(), target)
-        fused_ambiguity_bce_loss(logits.detach(), target)
-        assert [out is not None for out in outs] == [wanted, wanted, False, False]
+            value = AmbiguityLoss()(logits.requires_grad_(), target)
+        assert set(asked) == {wanted}
+        asked.clear()
+        AmbiguityLoss()(logits.detach(), target)
+        assert set(asked) == {False}
         assert_close(value.detach(), ambiguity_bce_loss(logits.detach(), target))
 
-    def test_logits_and_labels_are_left_alone(self):
+    @every_sum
+    def test_logits_and_labels_are_left_alone(self, weight_dice):
         logits, target = many_labels(5)
         copies = logits.clone(), target.labels.clone()
-        value_and_gradient(fused_ambiguity_bce_loss, logits, target)
+        value_and_gradient(AmbiguityLoss(weight_dice=weight_dice), logits, target)
         assert_close((logits, target.labels), copies, rtol=0, atol=0)
 
     @GPU
-    def test_on_a_gpu_the_result_is_the_same_and_the_host_never_waits(self):
+    @every_sum
+    def test_on_a_gpu_the_result_is_the_same_and_the_host_never_waits(self, weight_dice):
         logits, target = many_labels(5, ignoring=True)
-        expected = value_and_gradient(ambiguity_bce_loss, logits, target)
+        expected = value_and_gradient(AmbiguityLoss(weight_dice=weight_dice, make_sums=plain_ambiguity_sums), logits, target)
         on_gpu, target = logits.cuda(), target.to("cuda")
         torch.cuda.set_sync_debug_mode("error")
         try:
-            found = value_and_gradient(fused_ambiguity_bce_loss, on_gpu, target)
+            found = value_and_gradient(AmbiguityLoss(weight_dice=weight_dice), on_gpu, target)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert_close([part.cpu() for part in found], list(expected), rtol=1e-4, atol=1e-7)
@@ -561,12 +621,14 @@ class TestFusedFunction:
 class TestMemory:
     @pytest.mark.parametrize("num_organs", [5, 14])
     def test_bytes_kept_for_backward(self, num_organs):
-        """Beside logits and label map: the gradient, and no softmax."""
+        """Beside logits and label map: without Dice the gradient itself, with it nothing of a voxel."""
         assert kept_bytes("ambiguity", num_organs, patch=32) <= 1.001
+        assert kept_bytes("ambiguity_dice", num_organs, patch=32) <= 0.05
         assert kept_bytes("ambiguity_plain", num_organs, patch=32) > 1.2
 
-    def test_peak(self):
+    @pytest.mark.parametrize("name", ["ambiguity", "ambiguity_dice"])
+    def test_peak(self, name):
         """The gradient, and a piece; nnU-Net's takes five times the logits."""
-        command = [sys.executable, "-m", "benchmarks.loss_memory", "--one", "ambiguity", "--classes", "14", "--patch", "64"]
+        command = [sys.executable, "-m", "benchmarks.loss_memory", "--one", name, "--classes", "14", "--patch", "64"]
         found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]).stdout
         assert 0.9 <= float(found.split()[-1]) <= 1.25

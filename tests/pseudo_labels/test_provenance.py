@@ -55,7 +55,6 @@ class TestRequest:
         [
             ({"criterion": "all", "rounds": 3}, "criterion 'all' is one round"),
             ({"criterion": "all", "rounds": 1, "max_fraction": 0.5}, "labels every prediction"),
-            ({"criterion": "none", "rounds": 2}, "criterion 'none' is one round"),
             ({"rounds": 1, "max_changed": 0.2}, "with a single round there is none"),
             ({"max_fraction": 0}, "max_fraction"),
             ({"max_fraction": 1.5}, "max_fraction"),

@@ -161,7 +161,7 @@ def test_an_unstable_case_gets_no_new_labels_and_keeps_the_old(dataset, tmp_path
 def test_class_locations_let_the_loader_find_pseudo_labels(dataset, tmp_path):
     worker = relabeller(dataset, tmp_path, fraction=1.0)
     worker.relabel(KIDNEY_CASE)
-    human, _, _, labels = arrays(worker, KIDNEY_CASE)
+    *_, labels = arrays(worker, KIDNEY_CASE)
     before = pickle.loads((worker.human / f"{KIDNEY_CASE}.pkl").read_bytes())
     after = pickle.loads((worker.files.labels / f"{KIDNEY_CASE}.pkl").read_bytes())
     located = after["class_locations"][1]

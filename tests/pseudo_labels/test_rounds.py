@@ -35,7 +35,7 @@ def trained(small_dataset, tmp_path_factory) -> Path:
     shutil.copytree(small_dataset, root)
     with pytest.MonkeyPatch.context() as patch:
         set_nnunet_folders(root, patch)
-        assert main([*COMMAND, "--criterion", "none"]) == 0
+        assert main([*COMMAND, "--criterion", "none", "--rounds", "1"]) == 0
     checkpoint = files(root, "none").checkpoint(0)
     shutil.rmtree(files(root, "none").results)
     state = torch.load(checkpoint, weights_only=False)

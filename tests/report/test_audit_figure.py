@@ -102,3 +102,12 @@ def test_same_rows_same_bytes(tmp_path):
 def test_nothing_to_draw(tmp_path):
     with pytest.raises(ValueError, match="no row over all sources to draw; audit a round first"):
         draw_audit([row(1, "liver", "somewhere")], tmp_path / "audit.png")
+
+
+def test_fonts_of_the_process_do_not_show(tmp_path):
+    """nnU-Net sets a seaborn style with fonts of 2.5 times the size when a training ends."""
+    rows = audit(CLASSES[:2], judged=True)
+    draw_audit(rows, tmp_path / "plain.png")
+    with matplotlib.rc_context({"font.size": 30, "axes.labelsize": 30, "axes.facecolor": "red"}):
+        draw_audit(rows, tmp_path / "within.png")
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "within.png").read_bytes()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnunet_partial.labels import Annotation
-from nnunet_partial.targets import PartialTarget, ProtocolTables, ambiguity_map, ambiguity_tables
+from nnunet_partial.targets import PartialTarget, ProtocolTables, ambiguity_map, ambiguity_tables, positive_map
 
 LIVER, KIDNEY, SPLEEN, PANCREAS = range(1, 5)
 KIDNEYS, IGNORE = 6, 5  # label ids that are no class's own
@@ -41,6 +41,11 @@ class TestFigure2:
         found = ambiguity_map(target_of(self.LABELS, self.DREW))[0]
         for organ in (LIVER, KIDNEY, PANCREAS):
             assert found[organ - 1].all()
+
+    def test_where_an_organ_is(self):
+        found = positive_map(target_of(self.LABELS, self.DREW))[0]
+        assert found[LIVER - 1].int().tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+        assert not found[SPLEEN - 1].any()
 
     def test_an_organ_that_is_not_in_the_patch_was_still_looked_for(self):
         without_pancreas = [[number * (number != PANCREAS) for number in row] for row in self.LABELS]
