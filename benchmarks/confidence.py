@@ -2,8 +2,8 @@
 
     python -m benchmarks.confidence --patch 64 --reps 3 --threads 1 --clock cpu
 
-The segmentation network is nnU-Net's plain U-Net as it plans it for 3D full resolution (features 32 to 320), the head sits on its 32
-last features. An iteration is forward, loss, backward and an optimiser step on a batch of two patches; that of the confidence
+The segmentation network is nnU-Net's plain U-Net as it plans it for 3D full resolution (features 32 to 320), the head sits on its
+32 last features. An iteration is forward, loss, backward and an optimiser step on a batch of two patches; that of the confidence
 network has the segmentation network's forward in it, which says what is true. *prediction* is what ranking adds to a tile: the
 confidence network's forward beside the segmentation network's. Variants run in shuffled order; a ratio is formed within each
 repetition; shown are median and quartiles.
@@ -81,7 +81,7 @@ def confidence_step(network: nn.Module, model: ConfidenceModel, image: torch.Ten
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             log_odds = binary_log_odds(network.eval()(image))
-        confidence_loss(model(image), log_odds, target).backward()
+        confidence_loss(model(image, log_odds > 0), log_odds, target).backward()
         optimizer.step()
 
     return step
@@ -117,7 +117,7 @@ def main() -> None:
     predicting = {"segmentation": prediction(network, image)}
     for name, widths in WIDTHS.items():
         for mode in ("finetuned", "frozen"):
-            model = ConfidenceModel(network, args.organs, widths=widths, frozen=mode == "frozen")
+            model = ConfidenceModel(network, args.organs, binary_log_odds, widths=widths, frozen=mode == "frozen")
             training[f"{name}, {mode}"] = confidence_step(network, model, image, target)
             predicting[f"{name}, {mode}"] = prediction(model, image)
     print(f"patch {args.patch}, {args.organs} organs, {args.threads} threads, {args.clock} clock; {machine()}")

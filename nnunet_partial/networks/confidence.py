@@ -1,7 +1,7 @@
 """The confidence network on top of a segmentation network's last features (Petit et al. 2021, figure 3, table 11)."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,35 +39,55 @@ class ConfidenceNetwork(nn.Module):
 class ConfidenceModel(nn.Module):
     """A segmentation network up to its last features, and a confidence network on them.
 
+    The confidence network learns a correction to the network's own log-odds, and begins with none: before its first step it ranks
+    as maximum class probability does. Learned from nothing, as in the paper, it ranks worse than that for hundreds of iterations
+    (docs/rounds.md has the figures).
+
     Args:
         segmentation: nnU-Net's network; it is left as it is.
         num_classes: K, foreground classes.
+        log_odds: Logits -> log-odds of each foreground class, (B, C, *S) -> (B, K, *S).
         widths: See `ConfidenceNetwork`.
         frozen: Learn the confidence network alone ("transfer"); else a duplicate of the segmentation network learns too, which
             the paper found better, while the original keeps its predictions.
     Shape:
-        image (B, channels, *S); returns (B, K, *S).
+        image (B, channels, *S); predicted (B, K, *S) bool; returns (B, K, *S).
     Raises:
         NotImplementedError: the network has no `decoder.seg_layers` as nnU-Net's U-Nets have.
     """
 
-    def __init__(self, segmentation: nn.Module, num_classes: int, *, widths: Sequence[int] | None = None, frozen: bool = False):
+    def __init__(
+        self,
+        segmentation: nn.Module,
+        num_classes: int,
+        log_odds: Callable[[Tensor], Tensor],
+        *,
+        widths: Sequence[int] | None = None,
+        frozen: bool = False,
+    ):
         super().__init__()
         last = _last_layer(segmentation)
-        self.frozen = frozen
+        self.frozen, self.log_odds = frozen, log_odds
         self.backbone = copy.deepcopy(segmentation)
         self.backbone.decoder.deep_supervision = False
         self.backbone.requires_grad_(not frozen)
         self.head = ConfidenceNetwork(last.in_channels, num_classes, widths=widths, dims=last.weight.ndim - 2)
+        nn.init.zeros_(self.head.layers[-1].weight)
+        nn.init.zeros_(self.head.layers[-1].bias)
         self._features: Tensor | None = None
         _last_layer(self.backbone).register_forward_pre_hook(self._keep_features)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Log-odds of the confidence of each class."""
+    def forward(self, image: Tensor, predicted: Tensor | None = None) -> Tensor:
+        """Log-odds that what was decided on each class is right.
+
+        Args:
+            image: A batch of patches.
+            predicted: Whether the class was predicted there; None where one asks only of classes that were.
+        """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            self.backbone(image)
+            own = self.log_odds(self.backbone(image))
         features, self._features = self._features, None
-        return self.head(features)
+        return (own if predicted is None else own.where(predicted, -own)) + self.head(features)
 
     def train(self, mode: bool = True) -> "ConfidenceModel":
         """A frozen network stays in evaluation mode."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnunet_partial.labels import replacing
 from nnunet_partial.losses.confidence import confidence_loss
@@ -43,14 +43,16 @@ class ConfidenceSettings:
     frozen: bool = False
 
 
-def confidence_model(segmentation: nn.Module, num_classes: int, settings: ConfidenceSettings) -> ConfidenceModel:
+def confidence_model(trainer: PlannedTrainer, settings: ConfidenceSettings) -> ConfidenceModel:
     """The network to train, or to load `confidence_final.pth` into."""
-    return ConfidenceModel(bare(segmentation), num_classes, widths=settings.widths, frozen=settings.frozen)
+    num_classes = len(trainer.annotation.space.classes)
+    options = {"widths": settings.widths, "frozen": settings.frozen}
+    return ConfidenceModel(bare(trainer.network), num_classes, trainer.log_odds, **options).to(trainer.device)
 
 
-def load_confidence(segmentation: nn.Module, num_classes: int, settings: ConfidenceSettings, folder: Path) -> ConfidenceModel:
+def load_confidence(trainer: PlannedTrainer, settings: ConfidenceSettings, folder: Path) -> ConfidenceModel:
     """The trained network of a round, ready to predict."""
-    model = confidence_model(segmentation, num_classes, settings).to(next(segmentation.parameters()).device)
+    model = confidence_model(trainer, settings)
     _load_model(model, torch.load(folder / FINAL, map_location="cpu", weights_only=True)["model"])
     return model.eval()
 
@@ -79,7 +81,7 @@ class _ConfidenceTraining:
         self.tables = ProtocolTables(trainer.annotation)
         trainer.set_deep_supervision_enabled(False)
         self.segmentation = bare(trainer.network).eval()
-        self.model = confidence_model(self.segmentation, len(trainer.annotation.space.classes), settings).to(self.device)
+        self.model = confidence_model(trainer, settings)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(trained, settings.initial_lr)
         decay = LAST_LR ** (1 / max(settings.num_epochs - 1, 1))
@@ -110,8 +112,9 @@ class _ConfidenceTraining:
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             with torch.no_grad():
-                log_odds = self.trainer.log_odds(self.segmentation(image))
-            loss = confidence_loss(self.model(image), log_odds, target)
+                logits = self.segmentation(image)
+                log_odds = self.trainer.log_odds(logits)
+            loss = confidence_loss(self.model(image, predicted_classes(logits)), log_odds, target)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -124,10 +127,11 @@ class _ConfidenceTraining:
         for batch in _batches(self.trainer.dataloader_val, self.trainer.num_val_iterations_per_epoch):
             image, target = self._on_device(batch)
             with self._autocast():
-                logits, confidence = self.segmentation(image), self.model(image)
-                log_odds = self.trainer.log_odds(logits)
+                logits = self.segmentation(image)
+                predicted, log_odds = predicted_classes(logits), self.trainer.log_odds(logits)
+                confidence = self.model(image, predicted)
                 losses.append(confidence_loss(confidence, log_odds, target))
-            ranked = _predicted_positives(logits, target)
+            ranked = predicted & ambiguity_map(target)  # whether rightly is known
             right.append(positive_map(target)[ranked].cpu())
             learned.append(confidence[ranked].float().cpu())
             mcp.append(log_odds[ranked].float().cpu())
@@ -172,11 +176,10 @@ def _batches(loader: Any, count: int) -> Iterator[dict[str, Any]]:
         yield next(loader)
 
 
-def _predicted_positives(logits: Tensor, target: PartialTarget) -> Tensor:
-    """(B, K, *S) bool: the class is predicted there, and whether rightly is known."""
-    predicted = logits.argmax(1, keepdim=True)
+def predicted_classes(logits: Tensor) -> Tensor:
+    """(B, C, *S) -> (B, K, *S) bool: the class has the largest logit."""
     classes = torch.arange(1, logits.shape[1], device=logits.device).view(1, -1, *[1] * (logits.ndim - 2))
-    return (predicted == classes) & ambiguity_map(target)
+    return logits.argmax(1, keepdim=True) == classes
 
 
 def _auc(right: np.ndarray, scores: Sequence[float]) -> float:

@@ -151,8 +151,7 @@ class Rounds:
         segmentation = trainer.network.eval()
         confidence = None
         if self.request.criterion == "confidence":
-            num_classes = len(self.annotation.space.classes)
-            confidence = load_confidence(segmentation, num_classes, self._confidence_settings, files.confidence)
+            confidence = load_confidence(trainer, self._confidence_settings, files.confidence)
         window = SlidingWindow(
             self.configuration_manager.patch_size,
             mirror_axes=mirror_axes(parent) if self.request.mirroring else (),

@@ -7,6 +7,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
 
+from nnunet_partial.losses.log_odds import binary_log_odds
 from nnunet_partial.networks import ConfidenceModel, ConfidenceNetwork
 from nnunet_partial.networks.confidence import PAPER_WIDTHS
 
@@ -38,19 +39,30 @@ def unet(dims: int, *, residual: bool = False) -> nn.Module:
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_channel_for_each_organ(dims, residual, frozen):
-    model = ConfidenceModel(unet(dims, residual=residual), 3, frozen=frozen)
+    model = ConfidenceModel(unet(dims, residual=residual), 3, binary_log_odds, frozen=frozen)
     assert model(torch.randn(2, 1, *[16] * dims)).shape == (2, 3, *[16] * dims)
 
 
 def test_head_sees_what_the_last_convolution_sees():
-    """With the last convolution of the network for a head, the confidence is the network's own logits."""
+    """With the last convolution of the network for a head, the correction is the network's own logits."""
     network = unet(3).eval()
-    model = ConfidenceModel(network, 4, widths=()).eval()
+    model = ConfidenceModel(network, 4, lambda logits: logits, widths=()).eval()
     last = network.decoder.seg_layers[-1]
     model.head.layers[-1].load_state_dict(last.state_dict())
     network.decoder.deep_supervision = False
     image = torch.randn(1, 1, 16, 16, 16)
-    torch.testing.assert_close(model(image), network(image))
+    torch.testing.assert_close(model(image), 2 * network(image))
+
+
+def test_before_the_first_step_it_is_maximum_class_probability():
+    network = unet(3).eval()
+    model = ConfidenceModel(network, 3, binary_log_odds).eval()
+    network.decoder.deep_supervision = False
+    image = torch.randn(1, 1, 16, 16, 16)
+    own = binary_log_odds(network(image))
+    torch.testing.assert_close(model(image), own)
+    predicted = own > 0
+    torch.testing.assert_close(model(image, predicted), own.abs())  # sure of what it says, and of what it does not
 
 
 def test_layers_of_table_11():
@@ -71,7 +83,7 @@ def test_default_widths_follow_the_features():
 def test_the_segmentation_network_keeps_its_weights(frozen):
     network = unet(3)
     before = copy.deepcopy(network.state_dict())
-    model = ConfidenceModel(network, 3, frozen=frozen).train()
+    model = ConfidenceModel(network, 3, binary_log_odds, frozen=frozen).train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
     model(torch.randn(1, 1, 16, 16, 16)).square().mean().backward()
     optimizer.step()
@@ -83,4 +95,4 @@ def test_the_segmentation_network_keeps_its_weights(frozen):
 
 def test_a_network_without_known_features_is_refused():
     with pytest.raises(NotImplementedError, match=r"Sequential has no decoder.seg_layers.*--criterion mcp"):
-        ConfidenceModel(nn.Sequential(nn.Conv3d(1, 2, 1)), 1)
+        ConfidenceModel(nn.Sequential(nn.Conv3d(1, 2, 1)), 1, binary_log_odds)
