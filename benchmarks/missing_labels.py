@@ -10,6 +10,7 @@ judged against the untouched labels of all seven organs. What is trained, for ea
     naive       nnU-Net's own loss, for which a missing organ is background
     inerrant0   the ambiguity loss: nothing is learned about an organ where its label is missing
     longer      inerrant0 trained on for as long as the rounds of the following take, without pseudo-labels: what time alone gives
+    restarts    the same in three rounds, each with a learning rate that begins anew and falls to zero
     all         inerrant0, then its predictions of missing organs are labels, all at once
     mcp         inerrant0, then three rounds; round t trusts the t/3 of the predictions with the highest class probability
     confidence  the same, ranked by a confidence network that learned where the predictions are right: INERRANT itself
@@ -41,7 +42,13 @@ from nnunet_partial.training.splits import stratified_splits, unannotated_anywhe
 
 CLASSES = ("liver", "gallbladder", "spleen", "kidney_left", "kidney_right", "pancreas", "stomach")
 TRAINERS = {"naive": "nnUNetTrainerNaive", PARENT: "nnUNetTrainerAmbiguity"}
-ROUNDS = {"longer": ("none", 1), "all": ("all", 1), "mcp": ("mcp", 3), "confidence": ("confidence", 3)}  # criterion, rounds
+ROUNDS = {  # criterion, rounds
+    "longer": ("none", 1),
+    "restarts": ("none", 3),
+    "all": ("all", 1),
+    "mcp": ("mcp", 3),
+    "confidence": ("confidence", 3),
+}
 METHODS = (*TRAINERS, *ROUNDS)
 MOST_ROUNDS = 3
 CONFIDENCE_EPOCHS = "2"  # of its network, in every round
@@ -79,8 +86,7 @@ class Job:
         """Where checkpoints and predictions lie."""
         trainer = TRAINERS.get(self.method, TRAINERS[PARENT])
         fold = out / "nnUNet_results" / self.dataset / f"{trainer}__{PLANS}__{CONFIGURATION}" / f"fold_{self.fold}"
-        name = ROUNDS[self.method][0] if self.method in ROUNDS else ""
-        return RunFiles(fold, out / "nnUNet_preprocessed" / self.dataset, name)
+        return RunFiles(fold, out / "nnUNet_preprocessed" / self.dataset, self.method)
 
     def is_done(self, out: Path) -> bool:
         """Whether the last predictions are there and judged by the trainer."""
@@ -97,7 +103,7 @@ class Job:
         criterion, rounds = ROUNDS[self.method]
         model = ["-d", where[0], "-c", where[1], "-f", where[2], "-tr", TRAINERS[PARENT], "-p", PLANS]
         epochs = str(round_epochs * MOST_ROUNDS // rounds)  # as many iterations in one round as in three
-        how = ["--criterion", criterion, "--rounds", str(rounds), "--max-fraction", "1.0", "--epochs", epochs]
+        how = ["--name", self.method, "--criterion", criterion, "--rounds", str(rounds), "--epochs", epochs]
         if criterion == "confidence":
             how += ["--confidence-epochs", CONFIDENCE_EPOCHS]
         return ["nnunet_partial", "rounds", *model, *how, "--disable_tta", "-device", "cpu"]

@@ -20,8 +20,9 @@ COLUMNS = ("alpha", "fold", "method", "round", "case", "class", "Dice")
 RUN = ["alpha", "method", "fold"]
 COMPARED = (
     ("naive", "inerrant0"),
-    *(("inerrant0", method) for method in ("longer", "all", "mcp", "confidence")),
-    *(("longer", method) for method in ("all", "mcp", "confidence")),
+    *(("inerrant0", method) for method in ("longer", "restarts", "all", "mcp", "confidence")),
+    ("longer", "all"),
+    *(("restarts", method) for method in ("mcp", "confidence")),
     ("all", "confidence"),
     ("mcp", "confidence"),
 )
