@@ -84,9 +84,7 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--criterion", choices=("confidence", "mcp", "all", "none"), default="confidence", help="default: confidence"
     )
-    group.add_argument(
-        "--rounds", type=int, default=None, metavar="T", help=f"rounds (default: {DEFAULT_ROUNDS}; all: 1)"
-    )
+    group.add_argument("--rounds", type=int, default=None, metavar="T", help=f"rounds (default: {DEFAULT_ROUNDS}; all: 1)")
     group.add_argument(
         "--max-fraction",
         type=float,

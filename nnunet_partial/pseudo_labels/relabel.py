@@ -81,6 +81,13 @@ class Relabeller:
 
     def _predict(self, image: np.ndarray, human: np.ndarray, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Predicted id and score where an unannotated class is predicted and no label stands; (1, *S) int16 and float32."""
+        prediction, scores = self._segment(image, human, ids)
+        if self.confidence is not None:
+            scores = self.window.at_classes(image, self.confidence, prediction[0])[None]
+        return prediction, scores
+
+    def _segment(self, image: np.ndarray, human: np.ndarray, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The same, with the segmentation network's own log-odds for scores, or zeros where another network ranks."""
         num_classes = self.annotation.space.num_classes
         prediction, scores = np.zeros(human.shape, np.int16), np.zeros(human.shape, np.float32)
         wanted = torch.zeros(num_classes, dtype=torch.bool, device=self.window.device)
@@ -93,8 +100,6 @@ class Relabeller:
             prediction[(0, *box)][where] = numbers.cpu().numpy()
             if own is not None:
                 scores[(0, *box)][where] = own.cpu().numpy()
-        if self.confidence is not None:
-            scores[0] = self.window.at_classes(image, self.confidence, prediction[0])
         return prediction, scores
 
     def _earlier(self, case: str, human: np.ndarray) -> np.ndarray:

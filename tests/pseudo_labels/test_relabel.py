@@ -97,7 +97,7 @@ def test_the_most_confident_half_of_the_liver(dataset, tmp_path):
 
 
 def test_union_members_are_not_unannotated_and_get_no_labels(dataset, tmp_path):
-    """"Kidney" without a side was looked for: its sides are nobody's to guess."""
+    """ "Kidney" without a side was looked for: its sides are nobody's to guess."""
     worker = relabeller(dataset, tmp_path)
     assert unannotated_ids(worker.annotation, KIDNEY_CASE) == [1]
     assert unannotated_ids(worker.annotation, LIVER_CASE) == [2, 3]
