@@ -15,6 +15,7 @@ the logits that it is given, and how far our relabelling (network and window inc
 """
 
 import argparse
+import contextlib
 import cProfile
 import ctypes
 import gc
@@ -110,7 +111,8 @@ class Plain:
         self.data, self.network, self.folder, self.save_probabilities = data, network, folder, save_probabilities
         self.preprocessor = data.configuration.preprocessor_class(verbose=False)
         self.recipe = (data.plans, data.configuration, data.dataset_json)
-        self.predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
+        with contextlib.redirect_stdout(None):  # it would say that it needs CUDA for what nobody asks of it
+            self.predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
         self.predictor.manual_initialization(
             network, data.plans, data.configuration, [network.state_dict()], data.dataset_json, "none", None
         )

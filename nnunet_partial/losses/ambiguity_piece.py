@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nnunet_partial.losses.ambiguity_sums import LINEAR
 
 # As in `fused`: a piece and what is computed from it stays in the cache, and is long enough that Python's time does not show.
-SMALLEST_PIECE, LARGEST_PIECE = 3 * 2**18, 2**22  # bytes
+SMALLEST_PIECE, LARGEST_PIECE = 3 * 2**18, 2**21  # bytes
 PIECES = 48  # in between, a case is cut into this many
 FACTORS = 100  # so many numbers of at least a half have a product that float32 holds (2^-126 is the smallest)
 

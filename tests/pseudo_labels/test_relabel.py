@@ -14,7 +14,7 @@ from torch import nn
 from nnunet_partial.labels import Annotation
 from nnunet_partial.losses.log_odds import binary_log_odds, softmax_log_odds
 from nnunet_partial.pseudo_labels.files import RunFiles
-from nnunet_partial.pseudo_labels.relabel import Relabeller, class_locations, unannotated_ids
+from nnunet_partial.pseudo_labels.relabel import Relabeller, _predicted, class_locations, unannotated_ids
 from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
 from nnunet_partial.training.arrays import open_array
 
@@ -118,6 +118,19 @@ def test_softmax_networks_are_ranked_by_their_probability(dataset, tmp_path):
     found = prediction > 0
     of_predicted = np.take_along_axis(p, prediction.astype(int), 0)[found]
     np.testing.assert_allclose(1 / (1 + np.exp(-scores[found])), of_predicted, atol=1e-5)
+
+
+def test_ids_are_those_of_argmax_ties_included():
+    """Of equal logits the first is taken, as argmax does: background before any class."""
+    generator = np.random.default_rng(0)
+    logits, unlabelled = generator.integers(0, 3, (5, 4, 6, 7)).astype(np.float32), generator.random((4, 6, 7)) < 0.8
+    wanted = torch.tensor([False, True, False, True, True])
+    expected = logits.argmax(0)
+    is_found = wanted.numpy()[expected] & unlabelled
+    found, numbers, scores = _predicted(torch.from_numpy(logits), torch.from_numpy(unlabelled), wanted, binary_log_odds)
+    assert (found.numpy() == is_found).all()
+    assert (numbers.numpy() == expected[is_found]).all()
+    assert (scores.numpy() == (logits.max(0) - logits[0])[is_found]).all()
 
 
 def test_learned_confidence_ranks_in_place_of_the_network(dataset, tmp_path):
