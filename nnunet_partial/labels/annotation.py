@@ -19,6 +19,8 @@ class CaseAnnotation(BaseModel):
         protocol: Name of its annotation protocol.
         source: Name of the dataset it came from.
         scan: Name shared by the cases that show the same scan; empty, and not written, where no other case does.
+        annotators: Annotator -> protocol of the label map that he or she drew, in `annotators/<annotator>/` beside labelsTr;
+            empty, and not written, where one label map is all there is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,10 +28,11 @@ class CaseAnnotation(BaseModel):
     protocol: str
     source: str
     scan: str = ""
+    annotators: dict[str, str] = {}
 
     @model_serializer(mode="wrap")
     def _leave_out_empty(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in written(self).items() if key != "scan" or value}
+        return {key: value for key, value in written(self).items() if key not in ("scan", "annotators") or value}
 
 
 class Annotation(BaseModel):
@@ -70,9 +73,10 @@ class Annotation(BaseModel):
             f"protocol '{name}': {fault}" for name, protocol in annotation.protocols.items() for fault in protocol.faults(space)
         ]
         faults += [
-            f"case '{identifier}': protocol '{case.protocol}' does not exist{near_miss(case.protocol, annotation.protocols)}"
+            f"case '{identifier}': protocol '{name}' does not exist{near_miss(name, annotation.protocols)}"
             for identifier, case in annotation.cases.items()
-            if case.protocol not in annotation.protocols
+            for name in (case.protocol, *case.annotators.values())
+            if name not in annotation.protocols
         ]
         if faults:
             raise LabelError(faults, where="dataset.json['annotation']")
