@@ -29,7 +29,7 @@ class CalibrationCounts:
 
     Attributes:
         voxels: (NUM_BINS,) voxels by probability, bins of equal width.
-        positives: (NUM_BINS,) those among them in which the reference shows the class.
+        positives: (NUM_BINS,) those among them in which the reference shows the class; a share of votes counts as that share.
         probability_sums: (NUM_BINS,) sum of their probabilities.
         squared_error: () sum of (probability - truth)².
         ranking: (2, NUM_RANKS) voxels predicted as the class, wrong and right, by confidence.
@@ -44,29 +44,32 @@ class CalibrationCounts:
     @classmethod
     def empty(cls) -> "CalibrationCounts":
         """No voxel yet."""
-        counts = np.zeros((2, NUM_BINS), dtype=np.int64)
-        return cls(counts[0], counts[1], np.zeros(NUM_BINS), np.zeros(()), np.zeros((2, NUM_RANKS), dtype=np.int64))
+        voxels, positives, sums = np.zeros(NUM_BINS, dtype=np.int64), np.zeros(NUM_BINS), np.zeros(NUM_BINS)
+        return cls(voxels, positives, sums, np.zeros(()), np.zeros((2, NUM_RANKS), dtype=np.int64))
 
     @classmethod
-    def of_voxels(cls, probability: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> "CalibrationCounts":
+    def of_voxels(
+        cls, probability: np.ndarray, reference: np.ndarray, predicted: np.ndarray | None = None
+    ) -> "CalibrationCounts":
         """Count voxels.
 
         Args:
             probability: Probability of the class.
-            reference: Whether the reference shows it.
-            predicted: Whether it was predicted.
+            reference: Whether the reference shows it, or the share of the annotators who say so.
+            predicted: Whether it was predicted; None, as for shares, ranks nothing: a prediction that some annotators share
+                is neither right nor wrong.
 
         Shape:
-            all (n,); probability float32 in [0, 1], the others bool.
+            all (n,); probability float32 in [0, 1], reference bool or in [0, 1], predicted bool.
         """
         probability = np.clip(probability, 0, 1, dtype=np.float32)  # the sum of a union's classes may round to more than 1
         bins = np.minimum((probability * NUM_BINS).astype(np.intp), NUM_BINS - 1)
         return cls(
             voxels=np.bincount(bins, minlength=NUM_BINS),
-            positives=np.bincount(bins[reference], minlength=NUM_BINS),
+            positives=np.bincount(bins, weights=reference, minlength=NUM_BINS),
             probability_sums=np.bincount(bins, weights=probability, minlength=NUM_BINS),
             squared_error=np.square(probability - reference, dtype=np.float64).sum(),
-            ranking=_wrong_and_right(_ranks(probability[predicted]), reference[predicted], NUM_RANKS),
+            ranking=_ranking(probability, reference, predicted),
         )
 
     def __add__(self, other: "CalibrationCounts") -> "CalibrationCounts":
@@ -124,6 +127,12 @@ def ranking_metrics(errors: np.ndarray, successes: np.ndarray) -> dict[str, Any]
     found["AP_success"], found["AP_success_tolerance"] = _average_precision(successes[::-1], errors[::-1])
     found["AP_error"], found["AP_error_tolerance"] = _average_precision(errors, successes)
     return found
+
+
+def _ranking(probability: np.ndarray, reference: np.ndarray, predicted: np.ndarray | None) -> np.ndarray:
+    if predicted is None:
+        return np.zeros((2, NUM_RANKS), dtype=np.int64)
+    return _wrong_and_right(_ranks(probability[predicted]), reference[predicted], NUM_RANKS)
 
 
 def _ranks(confidence: np.ndarray) -> np.ndarray:

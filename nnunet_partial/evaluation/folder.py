@@ -1,15 +1,11 @@
 """A folder of predictions against a folder of references: nnU-Net's summary, over annotated classes only."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from nnunet_partial.evaluation.calibration import CalibrationCounts, calibration_metrics
 from nnunet_partial.evaluation.case import METRIC_NAMES, ClassKey
+from nnunet_partial.evaluation.case_pool import over_cases
 from nnunet_partial.evaluation.definitions import EMPTY_POLICY, POLICY, definitions_of
 from nnunet_partial.evaluation.judge import CaseResult, CaseTask, judge_case
 from nnunet_partial.evaluation.means import summarise
@@ -81,7 +77,7 @@ def evaluate_folder(
 def evaluate_tasks(tasks: EvaluationTasks, *, num_processes: int = 1, progress: bool = False) -> dict[str, Any]:
     """The summary of all tasks; what `evaluate_folder` does once the files are paired."""
     entries, unannotated, calibration = [], {}, {}
-    for task, result in _results(tasks.cases, num_processes=num_processes, progress=progress):
+    for task, result in over_cases(judge_case, tasks.cases, num_processes=num_processes, progress=progress):
         entries.append(_entry(task, result))
         unannotated[task.identifier] = result.unannotated
         for key, counts in result.calibration.items():  # merged at once: memory does not grow with the cases
@@ -116,7 +112,7 @@ def judge_part(
         raise ValueError(f"part {part_id} of {num_parts} does not exist; parts are counted from 0")
     if tasks.cases[0].cache_dir is None:
         raise ValueError("parts meet in a cache folder; give one")
-    for _ in _results(tasks.cases[part_id::num_parts], num_processes=num_processes, progress=progress):
+    for _ in over_cases(judge_case, tasks.cases[part_id::num_parts], num_processes=num_processes, progress=progress):
         pass
     return [task.identifier for task in tasks.cases if not task.cache.is_valid()]
 
@@ -124,28 +120,6 @@ def judge_part(
 def class_name(key: ClassKey, space: LabelSpace) -> str:
     """The name of a class, or of the classes of a union joined by '+'."""
     return "+".join(space.classes[number - 1] for number in (key if isinstance(key, tuple) else (key,)))
-
-
-def _results(tasks: Sequence[CaseTask], *, num_processes: int, progress: bool) -> Iterator[tuple[CaseTask, CaseResult]]:
-    """Results as they come, in order; when all are there, raises one error that names every case at fault."""
-    faults = []
-    for task, result in zip(tasks, _judged(tasks, num_processes=num_processes, progress=progress), strict=True):
-        if isinstance(result, str):
-            faults.append(result)
-        else:
-            yield task, result
-    if faults:
-        listed = "".join(f"\n  - {fault}" for fault in faults)
-        raise ValueError(f"{len(faults)} of {len(tasks)} cases cannot be judged:{listed}")
-
-
-def _judged(tasks: Sequence[CaseTask], *, num_processes: int, progress: bool) -> Iterator[CaseResult | str]:
-    bar = {"total": len(tasks), "desc": "evaluating", "unit": "case", "disable": not progress}
-    if num_processes > 1 and len(tasks) > 1:
-        with ProcessPoolExecutor(min(num_processes, len(tasks)), mp_context=get_context("spawn")) as pool:
-            yield from tqdm(pool.map(judge_case, tasks), **bar)
-    else:
-        yield from tqdm(map(judge_case, tasks), **bar)
 
 
 def _entry(task: CaseTask, result: CaseResult) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import SimpleITK
 
+NIFTI_ENDINGS = (".nii", ".nii.gz")
 SPACING_TOLERANCE = 1e-3  # relative
 DIRECTION_TOLERANCE = 1e-2  # of a cosine: NIfTI headers keep rounded quaternions
 
@@ -25,6 +26,20 @@ class LabelMap:
     spacing_mm: np.ndarray
     direction: np.ndarray
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the label map, (z, y, x)."""
+        return self.labels.shape
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the voxels of a file lie, from its header alone; attributes as in `LabelMap`."""
+
+    shape: tuple[int, ...]
+    spacing_mm: np.ndarray
+    direction: np.ndarray
+
 
 def read_label_map(path: Path) -> LabelMap:
     """Read a label map; where ITK refuses a NIfTI for its direction cosines, nibabel reads it.
@@ -35,7 +50,7 @@ def read_label_map(path: Path) -> LabelMap:
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:
-        if not path.name.endswith((".nii", ".nii.gz")):
+        if not path.name.endswith(NIFTI_ENDINGS):
             raise ValueError(f"{path} cannot be read: {_last_line(error)}") from None
         return _read_with_nibabel(path, refusal=_last_line(error))
     dimensions = image.GetDimension()
@@ -46,30 +61,68 @@ def read_label_map(path: Path) -> LabelMap:
     )
 
 
-def geometry_faults(reference: LabelMap, prediction: LabelMap) -> list[str]:
+def read_geometry(path: Path) -> Geometry:
+    """What `read_label_map` would find of shape, spacing and direction, without reading the voxels.
+
+    Raises:
+        ValueError: neither ITK nor nibabel can read the header.
+    """
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        if not path.name.endswith(NIFTI_ENDINGS):
+            raise ValueError(f"{path} cannot be read: {_last_line(error)}") from None
+        image = _open_with_nibabel(path, refusal=_last_line(error))
+        return Geometry(image.shape[::-1], *_spacing_and_direction(image.affine))
+    dimensions = reader.GetDimension()
+    direction = np.array(reader.GetDirection()).reshape(dimensions, dimensions)
+    return Geometry(tuple(reader.GetSize()[::-1]), np.array(reader.GetSpacing()), direction)
+
+
+def geometry_faults(
+    reference: LabelMap | Geometry, prediction: LabelMap | Geometry, *, names: tuple[str, str] = ("reference", "prediction")
+) -> list[str]:
     """What keeps two label maps from being compared voxel by voxel; origins may differ, as nnU-Net allows it too."""
-    if reference.labels.shape != prediction.labels.shape:
-        return [f"reference has shape {reference.labels.shape} (z, y, x), prediction {prediction.labels.shape}"]
+    first, second = names
+    if reference.shape != prediction.shape:
+        return [f"{first} has shape {reference.shape} (z, y, x), {second} {prediction.shape}"]
     found = []
     if not np.allclose(reference.spacing_mm, prediction.spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
         found.append(
-            f"reference has spacing {_short(reference.spacing_mm)} mm (x, y, z), prediction {_short(prediction.spacing_mm)} mm"
+            f"{first} has spacing {_short(reference.spacing_mm)} mm (x, y, z), {second} {_short(prediction.spacing_mm)} mm"
         )
     if not np.allclose(reference.direction, prediction.direction, rtol=0, atol=DIRECTION_TOLERANCE):
-        axes = f"reference has direction {_short(reference.direction.ravel())}, prediction {_short(prediction.direction.ravel())}"
-        found.append(axes)
+        directions = _short(reference.direction.ravel()), _short(prediction.direction.ravel())
+        found.append(f"{first} has direction {directions[0]}, {second} {directions[1]}")
     return found
 
 
 def _read_with_nibabel(path: Path, *, refusal: str) -> LabelMap:
+    image = _open_with_nibabel(path, refusal=refusal)
     try:
-        image = nibabel.load(path)
         labels = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError) as error:
+        raise _unreadable(path, refusal, error) from None
+    return LabelMap(_whole_numbers(labels, path).T, *_spacing_and_direction(image.affine))
+
+
+def _open_with_nibabel(path: Path, *, refusal: str) -> nibabel.spatialimages.SpatialImage:
+    try:
+        return nibabel.load(path)
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: ITK says '{refusal}', nibabel says '{error}'") from None
-    axes = np.diag([-1.0, -1.0, 1.0]) @ image.affine[:3, :3]  # nibabel is RAS, ITK is LPS
+        raise _unreadable(path, refusal, error) from None
+
+
+def _unreadable(path: Path, refusal: str, error: Exception) -> ValueError:
+    return ValueError(f"{path} cannot be read: ITK says '{refusal}', nibabel says '{error}'")
+
+
+def _spacing_and_direction(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    axes = np.diag([-1.0, -1.0, 1.0]) @ affine[:3, :3]  # nibabel is RAS, ITK is LPS
     spacing_mm = np.linalg.norm(axes, axis=0)
-    return LabelMap(labels=_whole_numbers(labels, path).T, spacing_mm=spacing_mm, direction=axes / spacing_mm)
+    return spacing_mm, axes / spacing_mm
 
 
 def _whole_numbers(labels: np.ndarray, path: Path) -> np.ndarray:

@@ -38,26 +38,64 @@ def calibration_counts(
     margin = [int(np.ceil(MARGIN_MM / step)) for step in spacing_mm]
     boxes = {key: grown_box(region.box, margin, reference.shape) for key, region in regions.items()}
     summed = {key: np.zeros([part.stop - part.start for part in box], dtype=np.float32) for key, box in boxes.items()}
-    highest = np.zeros(prediction.shape, dtype=np.float32)
-    of_predicted = np.zeros(prediction.shape, dtype=np.float32)
-    for number, channel in enumerate(_channels(probability_file, (space.num_classes, *prediction.shape))):
-        np.maximum(highest, channel, out=highest)
-        np.copyto(of_predicted, channel, where=prediction == number)
+    for number, channel in enumerate(checked_channels(probability_file, prediction, space.num_classes)):
         for key, sums in summed.items():
             if number in (key if isinstance(key, tuple) else (key,)):
                 sums += channel[boxes[key]]
-    disagreement = np.mean(of_predicted < highest - _MARGIN_OF_ERROR)
-    if disagreement > _MAX_DISAGREEMENT:
-        raise ValueError(
-            f"{probability_file}: in {disagreement:.1%} of the voxels another class than the predicted one has the highest "
-            "probability; give the .npz that were saved with these predictions, in the same orientation"
-        )
     counts = {}
     for key, region in regions.items():
         known = reference[boxes[key]] != space.ignore_id  # None is no id
         masks = [_placed(mask, region, boxes[key]) for mask in (region.reference, region.prediction)]
         counts[key] = CalibrationCounts.of_voxels(summed[key][known], masks[0][known], masks[1][known])
     return counts
+
+
+def checked_channels(path: Path, prediction: np.ndarray, num_classes: int) -> Iterator[np.ndarray]:
+    """The classes' probabilities one after another, background first.
+
+    After the last one it is known whether the prediction is their argmax; until then nothing computed of them is certain.
+
+    Shape:
+        prediction *S; yields *S, in the type of the file.
+
+    Raises:
+        ValueError: the file cannot be read, or its probabilities are not those of this prediction.
+    """
+    highest = np.zeros(prediction.shape, dtype=np.float32)
+    of_predicted = np.zeros(prediction.shape, dtype=np.float32)
+    for number, channel in enumerate(_channels(path, (num_classes, *prediction.shape))):
+        np.maximum(highest, channel, out=highest)
+        np.copyto(of_predicted, channel, where=prediction == number)
+        yield channel
+    disagreement = np.mean(of_predicted < highest - _MARGIN_OF_ERROR)
+    if disagreement > _MAX_DISAGREEMENT:
+        raise ValueError(
+            f"{path}: in {disagreement:.1%} of the voxels another class than the predicted one has the highest "
+            "probability; give the .npz that were saved with these predictions, in the same orientation"
+        )
+
+
+def probability_faults(path: Path, shape: tuple[int, ...]) -> list[str]:
+    """What keeps a file from holding the probabilities of these classes and voxels; a look at its header only.
+
+    Shape:
+        shape is (C, *S).
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{_ENTRY}.npy") as stream:
+            _check_header(stream, shape)
+    except (zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
+        return [f"{path}: {str(error).strip(chr(34))}"]
+    return []
+
+
+def reaches(probability: np.ndarray, level: float) -> np.ndarray:
+    """Where a probability is at least the level, which is rounded as the file is: half precision has 0.09998 for 0.1.
+
+    Shape:
+        probability *S, floating; returns *S bool.
+    """
+    return probability >= probability.dtype.type(level)
 
 
 def _placed(mask: np.ndarray, region: Region, box: tuple[slice, ...]) -> np.ndarray:
@@ -72,16 +110,22 @@ def _channels(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """The classes' probabilities one after another, without unpacking all of them at once."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{_ENTRY}.npy") as stream:
-            found, fortran_order, dtype = _header(stream)
-            if found != shape:
-                raise ValueError(f"probabilities have shape {found}, {shape} (classes, z, y, x) is expected")
-            if fortran_order or dtype.kind != "f":
-                raise ValueError(f"probabilities of type {dtype}{' in Fortran order' * fortran_order} cannot be read in pieces")
+            dtype = _check_header(stream, shape)
             size = dtype.itemsize * int(np.prod(shape[1:]))
             for _ in range(shape[0]):
                 yield np.frombuffer(stream.read(size), dtype=dtype).reshape(shape[1:])
     except (zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
         raise ValueError(f"{path}: {str(error).strip(chr(34))}") from None
+
+
+def _check_header(stream, shape: tuple[int, ...]) -> np.dtype:
+    """The type of the probabilities that follow in the stream, where they have this shape."""
+    found, fortran_order, dtype = _header(stream)
+    if found != shape:
+        raise ValueError(f"probabilities have shape {found}, {shape} (classes, z, y, x) is expected")
+    if fortran_order or dtype.kind != "f":
+        raise ValueError(f"probabilities of type {dtype}{' in Fortran order' * fortran_order} cannot be read in pieces")
+    return dtype
 
 
 def _header(stream) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -30,14 +30,15 @@ def report_json(summary: dict[str, Any]) -> dict[str, Any]:
     """Everything but the single cases, with classes by name and null for NaN."""
     names = summary["class_names"]
     keys = (*_FOR_PROGRAMS, "unannotated_predictions", "definitions", "without_prediction", "without_reference")
-    return {key: _for_programs(summary[key], names) for key in keys if key in summary}
+    return {key: for_programs(summary[key], names) for key in keys if key in summary}
 
 
-def _for_programs(value: Any, names: dict[Any, str]) -> Any:
+def for_programs(value: Any, names: dict[Any, str]) -> Any:
+    """The value with keys by name, and None for NaN, which strict JSON does not have."""
     if isinstance(value, dict):
-        return {names.get(key, key): _for_programs(item, names) for key, item in value.items()}
+        return {names.get(key, key): for_programs(item, names) for key, item in value.items()}
     if isinstance(value, list):
-        return [_for_programs(item, names) for item in value]
+        return [for_programs(item, names) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -48,7 +49,7 @@ def _metric_table(summary: dict[str, Any]) -> str:
     rows += [[summary["class_names"][key], *(_number(summary["mean"][key][name]) for name in names)] for key in keys]
     rows.append(["mean", *(_number(summary["foreground_mean"][name]) for name in names)])
     definition = summary["definitions"].get("NSD")
-    return _aligned(rows) + (f"\nNSD: {definition}" if definition else "")
+    return aligned(rows) + (f"\nNSD: {definition}" if definition else "")
 
 
 def _calibration_table(summary: dict[str, Any]) -> str:
@@ -56,7 +57,7 @@ def _calibration_table(summary: dict[str, Any]) -> str:
     rows = [["calibration", *names]]
     for key, values in summary["calibration"].items():
         rows.append([summary["class_names"].get(key, key), *(_number(values[name]) for name in names)])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _empty_lines(summary: dict[str, Any]) -> list[str]:
@@ -80,6 +81,7 @@ def _number(value: float) -> str:
     return "." if math.isnan(value) else f"{value:.4f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as columns of text: the first to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
