@@ -28,8 +28,10 @@ from nnunet_partial.dataset_conversion.image_files.volume import (
 )
 from nnunet_partial.dataset_conversion.label_plan import LabelPlan
 from nnunet_partial.dataset_conversion.listing import LabelGrid, SourceCase
+from nnunet_partial.dataset_conversion.majority import majority_labels
 from nnunet_partial.dataset_conversion.sides import split_sides
 from nnunet_partial.labels import AnnotationProtocol, CaseRecord, count_labels, remap_labels, replacing
+from nnunet_partial.labels.manifest import AnnotatorRecord
 
 FILE_ENDING = ".nii.gz"
 ANNOTATORS_FOLDER = "annotators"
@@ -37,6 +39,23 @@ UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, *NIBABEL_
 """What readers raise for files that are broken or not what their name says."""
 
 _SKEW_WORTH_SAYING_DEGREES = 0.1
+
+
+@dataclass(frozen=True)
+class AnnotatorJob:
+    """One of several annotators of a case.
+
+    Attributes:
+        name: What he or she is called.
+        files: The originals of the label map.
+        protocol_name: Name of the annotation protocol.
+        plan: How the labels are rewritten, and what was looked for.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    protocol_name: str
+    plan: LabelPlan
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,7 @@ class CaseJob:
         is_ct: Whether intensities are HU.
         dataset_folder: Where the result goes.
         copy: Copy image files that can stay as they are, in place of linking them.
+        annotators: Those whose own label maps are kept: none, or several.
     """
 
     identifier: str
@@ -72,6 +92,7 @@ class CaseJob:
     is_ct: bool
     dataset_folder: Path
     copy: bool
+    annotators: tuple[AnnotatorJob, ...] = ()
 
     @property
     def image_file(self) -> Path:
@@ -87,8 +108,8 @@ class CaseJob:
     def annotator_files(self) -> dict[str, Path]:
         """Where the label maps of single annotators go."""
         return {
-            name: self.dataset_folder / ANNOTATORS_FOLDER / name / f"{self.identifier}{FILE_ENDING}"
-            for name, _ in self.case.annotators
+            annotator.name: self.dataset_folder / ANNOTATORS_FOLDER / annotator.name / f"{self.identifier}{FILE_ENDING}"
+            for annotator in self.annotators
         }
 
     @property
@@ -109,13 +130,17 @@ def convert_case(job: CaseJob) -> CaseRecord:
     """
     original = read_series(job.case.image) if job.case.image.is_dir() else read_volume(job.case.image)
     _check_image(original, job.axes)
-    labels, notes = _our_labels(job, original, job.case.label_files)
-    annotators = {name: _our_labels(job, original, files)[0] for name, files in job.case.annotators}
+    drawn, notes = _drawn_by_each(job, original)
+    if job.case.by_majority:
+        labels = majority_labels(list(drawn.values()), [annotator.plan.protocol for annotator in job.annotators])
+    else:
+        labels, own_notes = _our_labels(job, job.plan, original, job.case.label_files)
+        notes = [*own_notes, *notes]
     image, header, image_notes = _place_image(job, original)
     write_nifti(labels, label_header(header, labels.dtype), job.label_file)
     for name, path in job.annotator_files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_nifti(annotators[name], label_header(header, annotators[name].dtype), path)
+        write_nifti(drawn[name], label_header(header, drawn[name].dtype), path)
     notes = [*original.notes, *image_notes, *notes, *anatomy_notes(labels, image, job.protocol, is_ct=job.is_ct)]
     counts = _count(labels)
     return CaseRecord(
@@ -125,7 +150,10 @@ def convert_case(job: CaseJob) -> CaseRecord:
         image_files=job.relative((job.case.image,)),
         label_files=job.relative(job.case.label_files),
         label_counts=counts,
-        annotators={name: job.relative(files) for name, files in job.case.annotators},
+        annotators={
+            annotator.name: AnnotatorRecord(files=job.relative(annotator.files), protocol=annotator.protocol_name)
+            for annotator in job.annotators
+        },
         absent=tuple(name for number, classes in job.protocol.labels.items() if number not in counts for name in classes),
         notes=tuple(notes),
     )
@@ -140,7 +168,19 @@ def _check_image(image: Volume, axes: str | None) -> None:
         raise ValueError("the image holds NaN or infinite values, which nnU-Net refuses; replace them (by air, -1024 HU, in CT)")
 
 
-def _our_labels(job: CaseJob, image: Volume, files: tuple[Path, ...]) -> tuple[np.ndarray, list[str]]:
+def _drawn_by_each(job: CaseJob, image: Volume) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The label map of every annotator, and the notes on them."""
+    drawn, notes = {}, []
+    for annotator in job.annotators:
+        try:
+            drawn[annotator.name], own_notes = _our_labels(job, annotator.plan, image, annotator.files)
+        except UNREADABLE as error:
+            raise ValueError(f"annotator '{annotator.name}' ({', '.join(job.relative(annotator.files[:1]))}): {error}") from error
+        notes += [f"annotator '{annotator.name}': {note}" for note in own_notes]
+    return drawn, notes
+
+
+def _our_labels(job: CaseJob, plan: LabelPlan, image: Volume, files: tuple[Path, ...]) -> tuple[np.ndarray, list[str]]:
     """One label map of the case on the image's grid in RAS, with our ids; nothing is drawn where nobody annotated the case."""
     if not files:
         return np.zeros(to_ras(image).array.shape, dtype=np.uint8, order="F"), []
@@ -149,7 +189,7 @@ def _our_labels(job: CaseJob, image: Volume, files: tuple[Path, ...]) -> tuple[n
     notes += drawn.notes
     if job.label_grid is LabelGrid.ARRAYS_FLIPPED_Y and job.is_ct:
         notes += flip_notes(labels, to_ras(image))
-    labels, side_notes = _with_our_ids(job.plan, labels, to_ras(image))
+    labels, side_notes = _with_our_ids(plan, labels, to_ras(image))
     return labels, [*notes, *side_notes]
 
 

@@ -24,6 +24,7 @@ from nnunet_partial.labels import (
     write_json,
     write_manifest,
 )
+from nnunet_partial.labels.manifest import protocols_in_use
 
 _CASE_FOLDERS = ("imagesTr", "labelsTr")
 
@@ -186,7 +187,7 @@ def _remove_half_files(folders: Iterable[Path], part: list[CaseJob], *, everythi
 
 
 def _write_dataset(work: Work, records: list[CaseRecord]) -> None:
-    in_use = {record.protocol for record in records}
+    in_use = protocols_in_use(records)
     manifest = LabelManifest(
         dataset=work.pool.dataset,
         classes=work.pool.classes,

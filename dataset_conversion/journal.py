@@ -75,7 +75,8 @@ def fingerprint(job: CaseJob) -> str:
         job.plan.right_ids,
         job.protocol.model_dump(),
         reader_name(job.read_labels),
-        [name for name, _ in job.case.annotators],
+        [[a.name, a.protocol_name, a.plan.mapping, a.plan.protocol.model_dump()] for a in job.annotators],
+        *(["by majority"] if job.case.by_majority else []),
     ]
     content = json.dumps([_CONVERTER_VERSION, version("imagecodecs"), states, options], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

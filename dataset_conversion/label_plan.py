@@ -58,6 +58,15 @@ class LabelPlan:
         mapping = {number: 0 if ours in lost else ours for number, ours in self.mapping.items()}
         return replace(self, mapping=mapping, protocol=protocol)
 
+    def holding_only(self, looked_for: tuple[int, ...] | None) -> "LabelPlan":
+        """The plan of one annotator of several: what he or she did not look for becomes 0, also where it was drawn.
+
+        Whoever counts votes asks of each id only those who looked for it everywhere.
+        """
+        protocol = self.protocol_for(looked_for)
+        mapping = {number: ours if ours in protocol.labels else 0 for number, ours in self.mapping.items()}
+        return replace(self, mapping=mapping, protocol=protocol)
+
 
 def own_classes(table: dict[int, SourceLabel], tumor: TumorPolicy = "merge") -> tuple[str, ...]:
     """The classes a source offers under a tumor policy, in the order of its label ids; organs without a side offer both."""

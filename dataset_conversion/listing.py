@@ -38,6 +38,21 @@ class SourceLabel:
 
 
 @dataclass(frozen=True)
+class CaseAnnotator:
+    """One of several annotators of a case.
+
+    Attributes:
+        name: What he or she is called: a name that a folder can have.
+        files: What makes up his or her label map, for `Source.read_labels`; empty where all that was looked for is absent.
+        looked_for: The label ids that he or she looked for; None: all ids of the case's label table.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    looked_for: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class SourceCase:
     """One case of a source.
 
@@ -47,7 +62,8 @@ class SourceCase:
         label_files: What makes up its label map, for `Source.read_labels`; empty where nobody annotated the case.
         looked_for: The label ids that were looked for in this case; None: all ids of the source's label table.
         labels: Its own label table, where the cases of a source were annotated in different ways; it holds what was looked for.
-        annotators: Label maps of single annotators, where the source has several: name -> what makes up the map.
+        annotators: Those who drew it, where the source has a label map of each.
+        by_majority: Whether its label map is what most of the annotators say; it has no label files then.
     """
 
     name: str
@@ -55,12 +71,13 @@ class SourceCase:
     label_files: tuple[Path, ...] = ()
     looked_for: tuple[int, ...] | None = None
     labels: tuple[tuple[int, SourceLabel], ...] | None = None
-    annotators: tuple[tuple[str, tuple[Path, ...]], ...] = ()
+    annotators: tuple[CaseAnnotator, ...] = ()
+    by_majority: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every original file but the image."""
-        return (*self.label_files, *(file for _, files in self.annotators for file in files))
+        return (*self.label_files, *(file for annotator in self.annotators for file in annotator.files))
 
 
 @dataclass

@@ -5,11 +5,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.case import CaseJob
+from nnunet_partial.dataset_conversion.case import AnnotatorJob, CaseJob
 from nnunet_partial.dataset_conversion.dataset_ids import same_id_faults
 from nnunet_partial.dataset_conversion.journal import JOURNAL_FOLDER, Journal, fingerprint
 from nnunet_partial.dataset_conversion.label_plan import LabelPlan
-from nnunet_partial.dataset_conversion.listing import ConversionError, Listing, SourceCase
+from nnunet_partial.dataset_conversion.listing import CaseAnnotator, ConversionError, Listing, SourceCase
+from nnunet_partial.dataset_conversion.majority import majority_protocol
 from nnunet_partial.dataset_conversion.pool import PreparedSource, case_plan, known_overlaps, load_pool, prepare_pool
 from nnunet_partial.dataset_conversion.pool_config import PoolConfig
 from nnunet_partial.dataset_conversion.sources import SOURCES
@@ -93,26 +94,22 @@ def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: b
     is_ct = list(source.source.channel_names(source.root).values()) == ["CT"]
     names = {tuple(source.plan.protocol.labels.items()): name}
     for case in cases:
-        plan = _plan_of(work, source, case)
-        protocol = plan.protocol
-        if not protocol.labels:
+        whole_plan = _plan_of(work, source, case)
+        case, plan, annotators = _voters(work, source, case, whole_plan)
+        if not plan.protocol.labels:
             if source.config.unlabelled != "keep":
                 reason = "none of the pool's classes was looked for"
                 work.skipped.append(SkippedRecord(source=name, item=case.name, reason=reason))
                 continue
             case = replace(case, label_files=(), looked_for=())
-        case = _without_unused_files(case, source, plan)
-        following = f"{name}_{len(names) + 1}" if protocol.labels else f"{name}_unlabelled"
-        protocol_name = names.setdefault(tuple(protocol.labels.items()), following)
-        work.protocols[protocol_name] = protocol
         work.jobs.append(
             CaseJob(
                 identifier=f"{name}_{case.name}",
                 source_name=name,
-                protocol_name=protocol_name,
-                protocol=protocol,
+                protocol_name=_named(work, names, plan.protocol),
+                protocol=plan.protocol,
                 root=source.root,
-                case=case,
+                case=replace(case, label_files=_used_files(case.label_files, source, plan)),
                 plan=plan,
                 read_labels=source.source.read_labels,
                 label_grid=source.source.label_grid,
@@ -120,25 +117,59 @@ def _add_source(work: Work, source: PreparedSource, listing: Listing, *, copy: b
                 is_ct=is_ct,
                 dataset_folder=work.folder,
                 copy=copy,
+                annotators=tuple(
+                    AnnotatorJob(who.name, _used_files(who.files, source, own), _named(work, names, own.protocol), own)
+                    for who, own in annotators
+                ),
             )
         )
 
 
+def _named(work: Work, names: dict[tuple, str], protocol: AnnotationProtocol) -> str:
+    """The name of a protocol within its source: the source's own for the first one."""
+    first = next(iter(names.values()))
+    following = f"{first}_{len(names) + 1}" if protocol.labels else f"{first}_unlabelled"
+    name = names.setdefault(tuple(protocol.labels.items()), following)
+    work.protocols[name] = protocol
+    return name
+
+
+def _voters(
+    work: Work, source: PreparedSource, case: SourceCase, plan: LabelPlan
+) -> tuple[SourceCase, LabelPlan, list[tuple[CaseAnnotator, LabelPlan]]]:
+    """The case, its plan, and those of its annotators who looked for any of the pool's classes, if there are several.
+
+    One annotator alone makes an ordinary case: his or her label map is that of the case, unless the source has another one.
+    """
+    annotators = [(who, own) for who in case.annotators if (own := plan.holding_only(who.looked_for)).protocol.labels]
+    if len(annotators) > 1 and case.by_majority:
+        protocol = majority_protocol([own.protocol for _, own in annotators])
+        return case, replace(plan, protocol=protocol), annotators
+    if len(annotators) > 1:
+        return case, plan.restricted_to(case.looked_for), annotators
+    if case.by_majority:
+        (who,) = [who for who, _ in annotators] or case.annotators[:1]
+        case = replace(case, label_files=who.files, looked_for=who.looked_for, annotators=(), by_majority=False)
+    elif case.annotators:
+        reason = "fewer than two annotators drew the pool's classes; the case's own label map is all that is kept"
+        work.skipped.append(SkippedRecord(source=source.config.prefix, item=f"annotators of {case.name}", reason=reason))
+        case = replace(case, annotators=())
+    return case, plan.restricted_to(case.looked_for), []
+
+
 def _plan_of(work: Work, source: PreparedSource, case: SourceCase) -> LabelPlan:
-    """How the labels of a case are rewritten, and what was looked for in it; a case's own table may not fit the pool."""
+    """How the labels of a case are rewritten where all was looked for; a case's own table may not fit the pool."""
     plan, faults = case_plan(source, case, work.pool)
     for fault in faults:
         reason = f"case '{case.name}': {fault}"
         work.faults.append(SkippedRecord(source=source.config.prefix, item=case.name, reason=reason))
-    return source.plan.restricted_to(()) if plan is None else plan.restricted_to(case.looked_for)
+    return source.plan.restricted_to(()) if plan is None else plan
 
 
-def _without_unused_files(case: SourceCase, source: PreparedSource, plan: LabelPlan) -> SourceCase:
-    """The case without those files that hold only classes which the pool does not have."""
+def _used_files(files: tuple[Path, ...], source: PreparedSource, plan: LabelPlan) -> tuple[Path, ...]:
+    """The files of a label map without those that hold only classes which are not kept."""
     id_of_file = source.source.id_of_file
-    if id_of_file is None:
-        return case
-    return replace(case, label_files=tuple(file for file in case.label_files if plan.mapping[id_of_file(file)]))
+    return files if id_of_file is None else tuple(file for file in files if plan.mapping[id_of_file(file)])
 
 
 def _other_layout(root: Path) -> str:

@@ -27,6 +27,7 @@ from nnunet_partial.labels import (
     write_json,
     write_manifest,
 )
+from nnunet_partial.labels.manifest import protocols_in_use
 
 KeepRule = Literal["most_classes", "first"]
 Groups = Sequence[tuple[str, ...]]
@@ -154,7 +155,7 @@ def _finish(
     groups: Groups,
 ) -> Path:
     """Write manifest and dataset.json, and give the folder its name."""
-    in_use = {record.protocol for record in cases}
+    in_use = protocols_in_use(cases)
     manifest = LabelManifest(
         dataset=target,
         classes=manifest.classes,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nnunet_partial.dataset_conversion.image_files.masks import paint_masks
 from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_labels
-from nnunet_partial.dataset_conversion.listing import Listing, Source, SourceCase, SourceLabel, by_number, pair
+from nnunet_partial.dataset_conversion.listing import CaseAnnotator, Listing, Source, SourceLabel, by_number, pair
 
 AXES = "IPL"
 SOURCE_LABELS = {
@@ -53,9 +53,7 @@ def list_case_folders(root: Path, label_names: tuple[str, ...] = _LABEL_FILES) -
 def list_cases(root: Path) -> Listing:
     """The case folders, with the masks of each reader where there are several."""
     listing = list_case_folders(root)
-    listing.cases = [
-        SourceCase(case.name, case.image, case.label_files, annotators=_readers(case.image.parent)) for case in listing.cases
-    ]
+    listing.cases = [replace(case, annotators=_readers(case.image.parent)) for case in listing.cases]
     return listing
 
 
@@ -68,8 +66,8 @@ def read_label_map(files: tuple[Path, ...]) -> Volume:
     return replace(painted, notes=())  # tumors and cysts are meant to lie over the kidney
 
 
-def _readers(case: Path) -> tuple[tuple[str, tuple[Path, ...]], ...]:
-    """The masks of each reader in painting order; nothing where one reader drew alone."""
+def _readers(case: Path) -> tuple[CaseAnnotator, ...]:
+    """The readers with their masks in painting order, each looking for all kinds; nobody where one reader drew alone."""
     masks: dict[int, list[tuple[int, int, Path]]] = {}
     for folder in _MASK_FOLDERS:
         for file in (case / folder).glob("*_instance-*_annotation-*.nii.gz"):
@@ -78,7 +76,7 @@ def _readers(case: Path) -> tuple[tuple[str, tuple[Path, ...]], ...]:
                 masks.setdefault(int(match[3]), []).append((place, int(match[2]), file))
     if len(masks) < 2:
         return ()
-    return tuple((str(reader), tuple(file for *_, file in sorted(masks[reader]))) for reader in sorted(masks))
+    return tuple(CaseAnnotator(str(reader), tuple(file for *_, file in sorted(masks[reader]))) for reader in sorted(masks))
 
 
 SOURCE_2021 = Source(

@@ -102,7 +102,7 @@ def _jobs(
         expected["labelsTr"].add(f"{key}{ending}")
         missing = [f"imagesTr/{name}" for name in images if name not in present["imagesTr"]]
         missing += [f"labelsTr/{key}{ending}"] if f"{key}{ending}" not in present["labelsTr"] else []
-        annotators = [f"annotators/{name}/{key}{ending}" for name in records[key].annotators] if key in records else []
+        annotators = [f"annotators/{name}/{key}{ending}" for name in annotation.cases[key].annotators]
         missing += [name for name in annotators if not (folder / name).is_file()]
         findings += [_missing(folder / name, name)._replace(case=key) for name in missing]
         if not missing:

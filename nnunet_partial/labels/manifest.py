@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -25,6 +26,8 @@ from nnunet_partial.labels.space import LabelSpace, near_miss
 
 MANIFEST_NAME = "label_manifest.json"
 MANIFEST_VERSION = 1
+ANNOTATOR_NAME = r"^[A-Za-z0-9][A-Za-z0-9_\-]*$"
+"""What an annotator may be called: it is the name of a folder."""
 
 
 class _Record(BaseModel):
@@ -53,18 +56,31 @@ class SourceRecord(_Record):
     options: dict[str, Any] = Field(default_factory=dict, description="Converter options that were set, such as the tumor policy")
 
 
+class AnnotatorRecord(_Record):
+    """The label map that one of several annotators drew of a case; it lies in annotators/<annotator>/."""
+
+    files: tuple[str, ...] = Field(description="The originals, relative to the source's path")
+    protocol: str = Field(description="What this annotator looked for")
+
+    @field_validator("files")
+    @classmethod
+    def _check_files(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        return _relative(files)
+
+
 class CaseRecord(_Record):
     """One case: its files, how it was annotated, and what is in its label map."""
 
     identifier: str
     source: str = Field(description="Name of the source it came from")
-    protocol: str
+    protocol: str = Field(description="What was looked for in the label map in labelsTr")
     image_files: tuple[str, ...] = Field(description="The originals, relative to the source's path; a DICOM series is its folder")
-    label_files: tuple[str, ...] = Field(description="The originals, relative to the source's path")
+    label_files: tuple[str, ...] = Field(
+        description="The originals, relative to the source's path; none where labelsTr holds what most annotators say"
+    )
     label_counts: dict[int, int] = Field(default_factory=dict, description="Voxels of each label id in the converted label map")
-    annotators: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict,
-        description="Where several annotators drew this case: annotator -> originals; the maps lie in annotators/<annotator>/",
+    annotators: dict[Annotated[str, Field(pattern=ANNOTATOR_NAME)], AnnotatorRecord] = Field(
+        default_factory=dict, description="Where several annotators drew this case: each one's originals and protocol"
     )
     absent: tuple[str, ...] = Field(default=(), description="Classes that were looked for and are not there")
     notes: tuple[str, ...] = Field(default=(), description="What conversion found worth saying about this case")
@@ -79,12 +95,14 @@ class CaseRecord(_Record):
     @field_validator("image_files", "label_files")
     @classmethod
     def _check_relative(cls, files: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        for file in files:
-            if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-                raise ValueError(f"'{file}' must be relative to the source's path")
         if not files and info.field_name == "image_files":
             raise ValueError("a case needs at least one image file")
-        return files
+        return _relative(files)
+
+
+def protocols_in_use(cases: Iterable[CaseRecord]) -> set[str]:
+    """The names of the protocols that cases or their annotators have."""
+    return {name for case in cases for name in (case.protocol, *(annotator.protocol for annotator in case.annotators.values()))}
 
 
 class SkippedRecord(_Record):
@@ -126,7 +144,14 @@ class LabelManifest(_Record):
 
     def annotation(self) -> Annotation:
         """The part that training needs."""
-        cases = {case.identifier: CaseAnnotation(protocol=case.protocol, source=case.source) for case in self.cases}
+        cases = {
+            case.identifier: CaseAnnotation(
+                protocol=case.protocol,
+                source=case.source,
+                annotators={name: annotator.protocol for name, annotator in case.annotators.items()},
+            )
+            for case in self.cases
+        }
         return Annotation(space=self.space, protocols=self.protocols, cases=cases)
 
 
@@ -162,7 +187,20 @@ def _contradictions(data: dict[str, Any]) -> list[str]:
                 f"case '{where}': class '{name}' cannot be absent, protocol '{protocol}' did not look for it"
                 for name in sorted(unknown)
             ]
+        faults += [
+            f"case '{where}', annotator '{name}': protocol '{own}' does not exist{near_miss(str(own), protocols)}"
+            for name, annotator in _items(_field(case, "annotators"))
+            if (own := _field(annotator, "protocol")) is not None and own not in protocols
+        ]
     return faults
+
+
+def _relative(files: tuple[str, ...]) -> tuple[str, ...]:
+    """The files of a source, refused where they do not lie below its path."""
+    for file in files:
+        if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+            raise ValueError(f"'{file}' must be relative to the source's path")
+    return files
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:

@@ -69,8 +69,9 @@ def test_every_readers_map_is_kept(tmp_path, source, prefix, label_file, folder)
     (case,) = manifest.cases
     assert case.identifier == f"{source}_00400"
     assert sorted(case.annotators) == ["1", "2"]
-    assert [Path(file).name.split("_")[0] for file in case.annotators["1"]] == ["kidney", "kidney", "cyst", "tumor"]
-    assert [Path(file).name[:17] for file in case.annotators["2"]][2:] == ["tumor_instance-2_", "tumor_instance-10"]
+    assert [Path(file).name.split("_")[0] for file in case.annotators["1"].files] == ["kidney", "kidney", "cyst", "tumor"]
+    assert {who.protocol for who in case.annotators.values()} == {case.protocol} == {source}
+    assert [Path(file).name[:17] for file in case.annotators["2"].files][2:] == ["tumor_instance-2_", "tumor_instance-10"]
     sides = drawn({"kidney_left": 1, "kidney_right": 2})
     for original, path in (
         (labels, out / f"labelsTr/{case.identifier}.nii.gz"),

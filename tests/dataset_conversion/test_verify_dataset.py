@@ -8,6 +8,7 @@ from small_abdomen import edit_json, edit_labels, edit_record, save, swapped, ve
 
 from nnunet_partial.dataset_conversion.verify import FAULT, REMARK
 from nnunet_partial.labels import LabelError
+from nnunet_partial.labels.manifest import AnnotatorRecord
 
 
 @pytest.fixture
@@ -16,7 +17,10 @@ def dataset(tmp_path):
 
 
 def test_the_label_maps_of_single_annotators(dataset):
-    edit_record(dataset, "full_1", annotators={"one": ("a.nii",), "two": ("b.nii",)})
+    who = {name: AnnotatorRecord(files=(f"{name}.nii",), protocol="full") for name in ("one", "two")}
+    edit_record(dataset, "full_1", annotators=who)
+    said = {"annotators": {"one": "full", "two": "full"}}
+    edit_json(dataset, "dataset.json", lambda content: content["annotation"]["cases"]["full_1"].update(said))
     for name in ("one", "two"):
         (dataset / "annotators" / name).mkdir(parents=True)
         shutil.copyfile(dataset / "labelsTr/full_1.nii.gz", dataset / "annotators" / name / "full_1.nii.gz")

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from nnunet_partial.labels import LabelError, LabelManifest, read_manifest, write_manifest
+from nnunet_partial.labels.manifest import protocols_in_use
 
 VALID = {
     "dataset": {"id": 500, "name": "Abdomen"},
@@ -95,3 +96,33 @@ def test_the_part_training_needs(manifest):
         "protocols": {"lits": {"labels": {"1": ["liver"]}}},
         "cases": {"lits_2": {"protocol": "lits", "source": "lits"}},
     }
+
+
+def several_annotators(manifest):
+    manifest["protocols"]["lits_2"] = {"labels": {"1": ["liver"], "2": ["spleen"]}}
+    manifest["cases"][0]["annotators"] = {
+        "anna": {"files": ["anna/2.nii"], "protocol": "lits"},
+        "ben": {"files": [], "protocol": "lits_2"},
+    }
+    return manifest
+
+
+def test_each_annotator_has_a_protocol(manifest):
+    block = LabelManifest.model_validate(several_annotators(manifest)).annotation().as_json()
+    assert block["cases"]["lits_2"]["annotators"] == {"anna": "lits", "ben": "lits_2"}
+    assert sorted(block["protocols"]) == ["lits", "lits_2"]
+
+
+def test_the_protocols_of_annotators_are_in_use(manifest):
+    cases = LabelManifest.model_validate(several_annotators(manifest)).cases
+    assert protocols_in_use(cases) == {"lits", "lits_2"}
+
+
+def test_every_fault_of_an_annotator(manifest, tmp_path):
+    annotators = several_annotators(manifest)["cases"][0]["annotators"]
+    annotators["anna"]["protocol"] = "lits_3"
+    annotators["ben"]["files"] = ["../ben.nii"]
+    annotators["a b"] = {"files": [], "protocol": "lits"}
+    report = "\n".join(faults_of(manifest, tmp_path))
+    for words in ("annotator 'anna': protocol 'lits_3' does not exist", "did you mean 'lits_2'", "must be relative", "a b"):
+        assert words in report
