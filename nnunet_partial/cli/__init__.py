@@ -22,6 +22,8 @@ COMMANDS = (
     "rounds",
     "evaluate",
     "compare",
+    "agreement",
+    "threshold",
     "report",
     "predict-preview",
     "export",
@@ -42,6 +44,8 @@ the journey:
   nnUNetv2_predict -d 500 -i IN -o OUT -c 3d_fullres -f 0 -tr nnUNetTrainerMarginalExclusion
   nnunet_partial evaluate -d 500 -i OUT       Dice over what each case's annotators looked for
   nnunet_partial compare RUN_A RUN_B          are the differences more than chance?
+  nnunet_partial agreement -d 500 -i OUT      several annotators a case: do predictions match all of them?
+  nnunet_partial threshold -i OUT -o CUT --confidence 0.3   label maps at a confidence level of your own
   nnunet_partial report -d 500 -i OUT         one page: metrics, worst cases, who annotated what, training
 """
 

@@ -20,7 +20,7 @@ def summarise(cases: list[dict[str, Any]], keys: Sequence[ClassKey], names: Sequ
         case["metrics"] = {key: case["metrics"].get(key, dict.fromkeys(names, float("nan"))) for key in keys}
     mean = {key: _means(cases, key, names) for key in keys}
     return {
-        "foreground_mean": {name: _foreground_mean(mean, name) for name in names},
+        "foreground_mean": {name: foreground_mean(mean, name) for name in names},
         "mean": mean,
         "metric_per_case": cases,
         "per_source": _by(cases, "source", keys, names),
@@ -41,7 +41,7 @@ def _by(cases: Sequence[dict[str, Any]], what: str, keys: Sequence[ClassKey], na
     return {value: _annotated_means([case for case in cases if case[what] == value], keys, names) for value in values}
 
 
-def _foreground_mean(mean: dict[ClassKey, dict[str, float]], name: str) -> float:
+def foreground_mean(mean: dict[ClassKey, dict[str, float]], name: str) -> float:
     """Mean of a metric over the classes, and over the unions of which nothing else is known."""
     classes = [values[name] for key, values in mean.items() if isinstance(key, int)]
     unions = [key for key in mean if isinstance(key, tuple) and all(np.isnan(mean[number][name]) for number in key)]
