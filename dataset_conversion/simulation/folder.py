@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset_conversion.case import ANNOTATORS_FOLDER
 from nnunet_partial.dataset_conversion.dataset_ids import same_id_faults
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.simulation.annotated_dataset import AnnotatedDataset
@@ -15,6 +16,7 @@ from nnunet_partial.labels import MANIFEST_NAME, write_json
 
 JOURNAL_FOLDER = ".simulation"
 REFERENCES = "references"
+TEST_ANNOTATORS_FOLDER = "annotatorsTs"
 SIMULATION_NAME = "simulation.json"
 SIMULATION_VERSION = 1  # raise it when the same arguments give other output
 FINAL_FILES = (SIMULATION_NAME, MANIFEST_NAME, "dataset.json")
@@ -42,10 +44,16 @@ class SimulationFolder:
         """The label map of a training case."""
         return self.folder / "labelsTr" / self.source.label_file(identifier).name
 
+    def drawn_of(self, identifier: str) -> dict[str, Path]:
+        """The label maps of a case that simulated annotators drew; those of held-out cases lie where no training looks."""
+        parent = self.folder / (TEST_ANNOTATORS_FOLDER if identifier in self.plan.held_out else ANNOTATORS_FOLDER)
+        names = self.plan.annotators.names if self.plan.annotators else ()
+        return {name: parent / name / self.source.label_file(identifier).name for name in names}
+
     def files_of(self, identifier: str) -> list[Path]:
         """Every file of a case."""
         own = [] if identifier in self.plan.held_out else [self.label_of(identifier)]
-        return [*self.links_of(identifier), *own]
+        return [*self.links_of(identifier), *own, *self.drawn_of(identifier).values()]
 
     @property
     def identifiers(self) -> list[str]:
@@ -81,7 +89,7 @@ class SimulationFolder:
         if not self._request_file.exists():
             write_json(self._request, self._request_file)
         for parent in {path.parent for identifier in self.identifiers for path in self.files_of(identifier)}:
-            parent.mkdir(exist_ok=True)
+            parent.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob("**/.*.tmp*"):
             path.unlink(missing_ok=True)
 

@@ -1,11 +1,12 @@
 """What a simulated dataset is to hold, decided from names and counts alone before anything is written."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.simulation.annotated_dataset import AnnotatedDataset
+from nnunet_partial.dataset_conversion.simulation.annotators import SimulatedAnnotators
 from nnunet_partial.dataset_conversion.simulation.draw import kept_cases, seeded_order
 from nnunet_partial.dataset_conversion.simulation.mix import MixSource, deal
 from nnunet_partial.labels import AnnotationProtocol, DatasetRecord, LabelSpace, SourceRecord
@@ -42,7 +43,8 @@ class SimulationPlan:
         cases: Its training cases.
         held_out: Cases for testing.
         unused: Cases that are in neither.
-        notes: What was done so that every class can be learnt.
+        notes: What was done so that every class can be learnt, and what of the source was left behind.
+        annotators: Who draws every case anew; None where the source's labels stay.
     """
 
     dataset: DatasetRecord
@@ -53,6 +55,7 @@ class SimulationPlan:
     held_out: tuple[str, ...]
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    annotators: SimulatedAnnotators | None = None
 
 
 def choose_test_cases(source: AnnotatedDataset, *, number: int = 0, named: Sequence[str] = (), seed: int = 0) -> tuple[str, ...]:
@@ -94,9 +97,9 @@ def plan_missing(
     for group in _groups(source, training):
         annotated = [name for name in training if group in source.protocol_of(name).labels.values()]
         present = {name for name in annotated if _voxels(source, name, group)}
-        kept[group], note = kept_cases(annotated, present, missing_percent, seed, "|".join(group))
+        kept[group], note = kept_cases(annotated, present, missing_percent, seed, group_name(group))
         notes += [note] if note else []
-        notes += [] if present else [f"{'|'.join(group)}: no training case has it; nothing can be learnt about where it is"]
+        notes += [] if present else [f"{group_name(group)}: no training case has it; nothing can be learnt about where it is"]
     cases, protocols = [], {}
     for identifier in training:
         labels = source.protocol_of(identifier).labels
@@ -114,8 +117,20 @@ def plan_missing(
         sources=source.manifest.sources,
         cases=tuple(cases),
         held_out=tuple(held_out),
-        notes=tuple(notes),
+        notes=(*notes, *_left_behind(source)),
     )
+
+
+def plan_annotators(
+    source: AnnotatedDataset, dataset: DatasetRecord, annotators: SimulatedAnnotators, *, held_out: Sequence[str] = ()
+) -> SimulationPlan:
+    """Let annotators draw all that is annotated, in every case; what was looked for stays what it is.
+
+    Raises:
+        ConversionError: a class that no training case annotates.
+    """
+    plan = plan_missing(source, dataset, 0, seed=annotators.seed, held_out=held_out)
+    return replace(plan, arguments=annotators.arguments, annotators=annotators)
 
 
 def plan_like(
@@ -150,7 +165,9 @@ def plan_like(
         for name, entry in mix.items()
     )
     arguments = {"like": {name: entry.model_dump(mode="json") for name, entry in mix.items()}, "seed": seed}
-    return SimulationPlan(dataset, arguments, protocols, sources, tuple(cases), tuple(held_out), tuple(dealt[""]))
+    return SimulationPlan(
+        dataset, arguments, protocols, sources, tuple(cases), tuple(held_out), tuple(dealt[""]), _left_behind(source)
+    )
 
 
 def protocol_name(protocol: AnnotationProtocol, space: LabelSpace) -> str:
@@ -165,9 +182,20 @@ def protocol_name(protocol: AnnotationProtocol, space: LabelSpace) -> str:
     return f"only_{'+'.join(groups)}"
 
 
+def group_name(classes: Group) -> str:
+    """What a label id stands for, in a word."""
+    return "|".join(classes)
+
+
+def _left_behind(source: AnnotatedDataset) -> tuple[str, ...]:
+    """What of the source no simulated dataset has: the label maps of its annotators show what is dropped or drawn anew."""
+    several = [name for name, case in source.cases.items() if case.annotators]
+    return (f"the label maps of single annotators ({len(several)} cases of the source) are left behind",) if several else ()
+
+
 def _group_name(number: int, group: Group, space: LabelSpace) -> str:
     own = "" if number == space.id_of(group[0]) else f"@{number}"
-    return "|".join(group) + own
+    return group_name(group) + own
 
 
 def _groups(source: AnnotatedDataset, identifiers: Iterable[str]) -> list[Group]:

@@ -1,7 +1,8 @@
 """Datasets with missing labels out of annotated ones, for experiments whose truth is known.
 
-The stages, in order: `annotated_dataset` (what is there, checked) → `draw` and `mix` (who keeps what) → `plan` (the
-new dataset, in names) → `folder` (where it goes, and what of it is finished) → here: links, label maps, manifest.
+The stages, in order: `annotated_dataset` (what is there, checked) → `draw` and `mix` (who keeps what), `annotators` (who draws
+how) → `plan` (the new dataset, in names) → `folder` (where it goes, and what of it is finished) → `simulated_case`
+(links and label maps) → here: all cases, manifest.
 Images and references are links to the source's files; a dropped organ's voxels become 0, and its class is unannotated there.
 """
 
@@ -12,13 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 from tqdm import tqdm
 
 from nnunet_partial import __version__
-from nnunet_partial.dataset_conversion.case import UNREADABLE, link_file
-from nnunet_partial.dataset_conversion.image_files.nifti import label_header, write_nifti
-from nnunet_partial.dataset_conversion.image_files.volume import read_labels
+from nnunet_partial.dataset_conversion.case import UNREADABLE
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.simulation.annotated_dataset import AnnotatedDataset
 from nnunet_partial.dataset_conversion.simulation.folder import (
@@ -28,18 +26,17 @@ from nnunet_partial.dataset_conversion.simulation.folder import (
     SimulationFolder,
     write_guard,
 )
-from nnunet_partial.dataset_conversion.simulation.plan import SimulatedCase, SimulationPlan
+from nnunet_partial.dataset_conversion.simulation.plan import SimulatedCase, SimulationPlan, group_name
+from nnunet_partial.dataset_conversion.simulation.simulated_case import write_case
 from nnunet_partial.labels import (
     ANNOTATION_KEY,
     MANIFEST_NAME,
     CaseRecord,
     LabelManifest,
-    LabelSpace,
-    count_labels,
-    remap_labels,
     write_json,
     write_manifest,
 )
+from nnunet_partial.labels.manifest import AnnotatorRecord
 
 _KEPT_KEYS = ("channel_names", "labels", "file_ending", "overwrite_image_reader_writer", "licence", "license", "reference")
 
@@ -85,6 +82,7 @@ def describe_simulations(source: AnnotatedDataset, plans: Sequence[SimulationPla
     for plan in plans:
         lines.append(f"{plan.dataset.id}: {len(plan.cases)} training cases, {len(plan.held_out)} held out")
         lines[-1] += f", {len(plan.unused)} unused" if plan.unused else ""
+        lines += [f"{plan.dataset.id}: {_annotators_in_words(source, plan)}"] if plan.annotators else []
         lines += [f"{plan.dataset.id}: note: {note}" for note in plan.notes]
     return "\n".join(lines)
 
@@ -119,10 +117,7 @@ def _results(place: SimulationFolder, todo: list[str], num_processes: int) -> It
 def _try_case(place: SimulationFolder, identifier: str) -> dict[int, int] | str:
     """Write one case; the voxels of each label in its training labels, or the sentence that says what is wrong."""
     try:
-        for path, original in place.links_of(identifier).items():
-            link_file(original, path, copy=False)
-        case = next((case for case in place.plan.cases if case.identifier == identifier), None)
-        label_counts = _write_labels(place, case) if case else {}
+        label_counts = write_case(place, identifier)
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ConversionError(f"no space left below '{place.folder}': free some and run again") from None
@@ -131,24 +126,11 @@ def _try_case(place: SimulationFolder, identifier: str) -> dict[int, int] | str:
     return label_counts
 
 
-def _write_labels(place: SimulationFolder, case: SimulatedCase) -> dict[int, int]:
-    original, path = place.source.label_file(case.identifier), place.label_of(case.identifier)
-    if case.is_unchanged:
-        link_file(original, path, copy=False)
-        return place.source.cases[case.identifier].label_counts
-    header = nib.load(original).header
-    if type(header) is not nib.Nifti1Header:
-        raise ValueError(f"'{original.name}' is {type(header).__name__}, expected one NIfTI-1 file; write it again as such")
-    ignored = LabelSpace.from_nnunet_labels(place.source.dataset_json["labels"]).ignore_id
-    labels = remap_labels(read_labels(original).array, case.mapping | ({ignored: ignored} if ignored else {}))
-    write_nifti(labels, label_header(header, labels.dtype), path)
-    return count_labels(labels)
-
-
 def _manifest(place: SimulationFolder, counts: dict[str, dict[int, int]]) -> LabelManifest:
     """The source's manifest with the new protocols; what was dropped is unannotated, so it is no longer known to be absent.
 
-    Label maps of single annotators are left behind: they show what was dropped.
+    Label maps of the source's annotators are left behind: they show what was dropped. What simulated annotators overlooked was
+    looked for: where most of them did, it is absent.
     """
     source, plan = place.source, place.plan
     is_same_source = plan.sources == source.manifest.sources
@@ -159,13 +141,20 @@ def _manifest(place: SimulationFolder, counts: dict[str, dict[int, int]]) -> Lab
             "image_files": tuple(path.relative_to(source.folder).as_posix() for path in source.images[case.identifier]),
             "label_files": (source.label_file(case.identifier).relative_to(source.folder).as_posix(),),
         }  # fmt: skip
+        record = original.model_copy(update=files)
+        drawn = [name for number, classes in protocol.labels.items() if number in counts[case.identifier] for name in classes]
+        absent = set(original.absent) if plan.annotators is None else protocol.annotated_classes - set(drawn)
         records.append(
             CaseRecord(
-                **original.model_dump(include={"identifier", "image_files", "label_files", "notes"}) | files,
+                **record.model_dump(include={"identifier", "image_files", "label_files", "notes"}),
                 source=case.source,
                 protocol=case.protocol,
                 label_counts=counts[case.identifier],
-                absent=tuple(name for name in original.absent if name in protocol.annotated_classes),
+                annotators={
+                    name: AnnotatorRecord(files=record.label_files, protocol=case.protocol)
+                    for name in place.drawn_of(case.identifier)
+                },
+                absent=tuple(name for name in source.manifest.classes if name in absent & protocol.annotated_classes),
             )
         )
     return LabelManifest(
@@ -188,6 +177,7 @@ def _report(place: SimulationFolder) -> dict[str, Any]:
         **plan.arguments,
         "classes": _class_numbers(place.source, plan),
         "dropped": {case.identifier: _dropped(place.source, plan, case) for case in plan.cases},
+        **(_drawn_by_annotators(place) if plan.annotators else {}),
         "held_out": list(plan.held_out),
         "unused": list(plan.unused),
         "notes": list(plan.notes),
@@ -197,6 +187,36 @@ def _report(place: SimulationFolder) -> dict[str, Any]:
 def _dropped(source: AnnotatedDataset, plan: SimulationPlan, case: SimulatedCase) -> list[str]:
     before, after = source.protocol_of(case.identifier), plan.protocols[case.protocol]
     return [name for name in source.manifest.classes if name in before.annotated_classes - after.annotated_classes]
+
+
+def _drawn_by_annotators(place: SimulationFolder) -> dict[str, Any]:
+    """How much larger or smaller each annotator draws each organ, and which organs he or she overlooked in which case."""
+    source, annotators = place.source, place.plan.annotators
+    organs = {number: group_name(c) for name in place.identifiers for number, c in source.protocol_of(name).labels.items()}
+    biases_mm = {organ: annotators.biases_mm(organ) for organ in organs.values()}
+    return {
+        "bias_mm": {name: {organ: round(biases_mm[organ][name], 3) for organ in biases_mm} for name in annotators.names},
+        "missed": {case: _missed(source, place.plan, case) for case in place.identifiers},
+    }
+
+
+def _annotators_in_words(source: AnnotatedDataset, plan: SimulationPlan) -> str:
+    annotators, cases = plan.annotators, [*(case.identifier for case in plan.cases), *plan.held_out]
+    missed = sum(map(len, (names for case in cases for names in _missed(source, plan, case).values())))
+    organs = sum(
+        bool(source.cases[case].label_counts.get(number)) for case in cases for number in source.protocol_of(case).labels
+    )
+    return (
+        f"{annotators.number} annotators, {annotators.shift_mm:g} mm from the true boundary on the average; "
+        f"{missed} of {annotators.number * organs} organs overlooked"
+    )
+
+
+def _missed(source: AnnotatedDataset, plan: SimulationPlan, case: str) -> dict[str, list[str]]:
+    """Annotator -> the organs of a case that he or she overlooked."""
+    counts = source.cases[case].label_counts
+    there = [group_name(classes) for number, classes in source.protocol_of(case).labels.items() if counts.get(number)]
+    return {name: [organ for organ in there if plan.annotators.misses(name, organ, case)] for name in plan.annotators.names}
 
 
 def _kept_in_words(numbers: dict[str, int]) -> str:

@@ -17,7 +17,7 @@ import pytest
 from native_sources import BTCV_IDS, CLASSES, abdomen, contents, drawn, save, voxels, write_btcv, write_lits, write_pool
 
 from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool
-from nnunet_partial.dataset_conversion.simulation import simulate
+from nnunet_partial.dataset_conversion.simulation import simulated_case
 from nnunet_partial.dataset_conversion.simulation.annotated_dataset import read_annotated_dataset
 from nnunet_partial.dataset_conversion.simulation.plan import choose_test_cases, plan_missing, protocol_name
 from nnunet_partial.dataset_conversion.simulation.simulate import describe_simulations, write_simulations
@@ -169,9 +169,9 @@ def test_a_killed_run_goes_on_where_it_stopped(source, raw, tmp_path, monkeypatc
         written.append(path)
         write_nifti(array, header, path)
 
-    write_nifti = simulate.write_nifti
+    write_nifti = simulated_case.write_nifti
     with monkeypatch.context() as patch:
-        patch.setattr(simulate, "write_nifti", killed)
+        patch.setattr(simulated_case, "write_nifti", killed)
         with pytest.raises(KeyboardInterrupt):
             missing(source, raw=raw, number=512)
     folder = raw / "Dataset512_Less"
@@ -234,7 +234,7 @@ def test_a_full_disk_stops_at_once(source, raw, monkeypatch):
     folder = missing(source, raw=raw)
     for path in (folder / "labelsTr").iterdir():
         path.unlink()
-    monkeypatch.setattr(simulate, "write_nifti", full)
+    monkeypatch.setattr(simulated_case, "write_nifti", full)
     assert "no space left below" in faults_of(missing, source, raw=raw)
     assert len(tried) <= 2
     assert not (folder / "dataset.json").exists()  # it was true of a finished dataset only
