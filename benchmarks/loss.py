@@ -1,4 +1,4 @@
-"""Forward and backward of the marginal, exclusion and ambiguity losses, in multiples of nnU-Net's DC_and_CE_loss.
+"""Forward and backward of the marginal, exclusion, ambiguity and soft-label losses, in multiples of nnU-Net's DC_and_CE_loss.
 
     python -m benchmarks.loss --classes 5 14 40 --patch 96 --reps 5
 
@@ -6,7 +6,8 @@ Variants run in one process in shuffled order; a ratio is formed within each rep
 ratios are shown. Two settings of the memory allocator are measured, because fresh memory is most of the cost on a CPU:
 *default*, and *reuse* (glibc told to keep what it has), which is closer to CUDA's caching allocator. `--clock cpu` counts the
 processor time of the process in place of the time on the wall: on a machine that others use, with --threads 1. *floor* is what
-must be read and written at least: the logits twice, their gradient once.
+must be read and written at least: the logits twice, their gradient once. The soft-label loss is given the same target, each label
+map one annotator's; rows of shares cost as much as rows of zeros and ones.
 """
 
 import argparse
@@ -26,11 +27,19 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-from nnunet_partial.losses import AmbiguityLoss, MarginalExclusionLoss, MarginalLoss, plain_ambiguity_sums, plain_sums
-from nnunet_partial.targets import PartialTarget
+from nnunet_partial.losses import (
+    AmbiguityLoss,
+    MarginalExclusionLoss,
+    MarginalLoss,
+    SoftLabelLoss,
+    plain_ambiguity_sums,
+    plain_soft_sums,
+    plain_sums,
+)
+from nnunet_partial.targets import PartialTarget, as_soft
 
 REUSE = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}
-OURS = ("marginal", "marginal_exclusion", "ambiguity", "ambiguity_dice")
+OURS = ("marginal", "marginal_exclusion", "ambiguity", "ambiguity_dice", "soft", "soft_dice")
 VARIANTS = ("nnU-Net", *OURS, *(f"{name}_plain" for name in OURS))
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Loss = Callable[[torch.Tensor], torch.Tensor]
@@ -69,6 +78,9 @@ def loss_of(name: str, target: PartialTarget) -> Loss:
     if name.startswith("ambiguity"):
         options = {"make_sums": plain_ambiguity_sums} if plain else {}
         loss = AmbiguityLoss(weight_dice=float("dice" in name), **options)
+    elif name.startswith("soft"):
+        options = {"make_sums": plain_soft_sums} if plain else {}
+        target, loss = as_soft(target), SoftLabelLoss(weight_dice=float("dice" in name), **options)
     else:
         options = {"make_sums": plain_sums} if plain else {}
         loss = (MarginalExclusionLoss if "exclusion" in name else MarginalLoss)(**options)

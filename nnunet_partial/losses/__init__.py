@@ -6,20 +6,28 @@ from nnunet_partial.losses.candidates import plain_sums
 from nnunet_partial.losses.exclusion import MarginalExclusionLoss, exclusion_cross_entropy, exclusion_dice_loss
 from nnunet_partial.losses.fused import fused_sums
 from nnunet_partial.losses.fused_ambiguity import fused_ambiguity_sums
+from nnunet_partial.losses.fused_soft import fused_soft_sums
 from nnunet_partial.losses.marginal import MarginalLoss, marginal_cross_entropy, marginal_dice_loss
+from nnunet_partial.losses.soft import SoftLabelLoss, soft_cross_entropy, soft_dice_loss
+from nnunet_partial.losses.soft_sums import plain_soft_sums
 
 __all__ = [
     "AmbiguityLoss",
     "MarginalExclusionLoss",
     "MarginalLoss",
+    "SoftLabelLoss",
     "ambiguity_bce_loss",
     "ambiguity_dice_loss",
     "exclusion_cross_entropy",
     "exclusion_dice_loss",
     "fused_ambiguity_sums",
+    "fused_soft_sums",
     "fused_sums",
     "marginal_cross_entropy",
     "marginal_dice_loss",
     "plain_ambiguity_sums",
+    "plain_soft_sums",
     "plain_sums",
+    "soft_cross_entropy",
+    "soft_dice_loss",
 ]

@@ -84,7 +84,7 @@ class AmbiguityLoss(nn.Module):
 
 def cross_entropy_of(sums: AmbiguitySums) -> Tensor:
     """Ambiguity cross entropy (eq. 1-2) from the sums of a batch."""
-    return sums.negative_log / sums.counted
+    return sums.negative_log / sums.target.num_counted
 
 
 def dice_of(sums: AmbiguitySums, batch_dice: bool, ddp: bool, smooth: float) -> Tensor:

@@ -34,13 +34,6 @@ class AmbiguitySums:
     predicted: Tensor | None
     reference: Tensor | None
 
-    @property
-    def counted(self) -> Tensor | int:
-        """Number of voxels that do not carry the ignore label, at least 1; a GPU's host does not wait for it."""
-        if self.target.ignore_label is None:
-            return max(1, self.target.labels.numel())
-        return (self.target.labels != self.target.ignore_label).sum().clamp_min(1)
-
 
 MakeAmbiguitySums = Callable[..., AmbiguitySums]  # (logits, target, *, dice: bool)
 

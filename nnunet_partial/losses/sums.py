@@ -63,6 +63,15 @@ def check(logits: Tensor, target: PartialTarget) -> None:
         raise ValueError(
             f"this loss takes candidate tables (bool), got soft tables ({target.tables.dtype}); use soft_cross_entropy"
         )
+    check_shapes(logits, target)
+
+
+def check_shapes(logits: Tensor, target: PartialTarget) -> None:
+    """Refuse logits that do not lie on the target.
+
+    Raises:
+        ValueError: shapes of logits and target differ.
+    """
     if logits.ndim < 3 or logits.shape[0] != target.labels.shape[0] or logits.shape[2:] != target.labels.shape[2:]:
         raise ValueError(
             f"logits {tuple(logits.shape)} and labels {tuple(target.labels.shape)} must agree as (B, C, *S) and (B, 1, *S)"

@@ -2,6 +2,20 @@
 
 from nnunet_partial.targets.ambiguity import ambiguity_map, ambiguity_tables, positive_map
 from nnunet_partial.targets.partial_target import PartialTarget
+from nnunet_partial.targets.soft_tables import SoftTables
+from nnunet_partial.targets.soft_target import SoftTarget, as_soft
 from nnunet_partial.targets.tables import ProtocolTables
+from nnunet_partial.targets.votes import Votes, encode_votes
 
-__all__ = ["PartialTarget", "ProtocolTables", "ambiguity_map", "ambiguity_tables", "positive_map"]
+__all__ = [
+    "PartialTarget",
+    "ProtocolTables",
+    "SoftTables",
+    "SoftTarget",
+    "Votes",
+    "ambiguity_map",
+    "ambiguity_tables",
+    "as_soft",
+    "encode_votes",
+    "positive_map",
+]

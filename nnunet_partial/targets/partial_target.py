@@ -52,6 +52,13 @@ class PartialTarget:
         """C, background included."""
         return self.tables.shape[2]
 
+    @property
+    def num_counted(self) -> Tensor | int:
+        """Number of voxels without the ignore label, at least 1; a GPU's host does not wait for it."""
+        if self.ignore_label is None:
+            return max(1, self.labels.numel())
+        return (self.labels != self.ignore_label).sum().clamp_min(1)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PartialTarget":
         """The same target on another device; nnU-Net calls this as it would on a tensor."""
         return PartialTarget(

@@ -15,6 +15,10 @@ class ProtocolTables:
 
     Args:
         annotation: Label space, protocols and cases of the dataset.
+
+    Attributes:
+        tables: (P, L, C) bool, the candidate table of every protocol.
+        annotated: (P, L) bool, the ids that were looked for under it.
     """
 
     def __init__(self, annotation: Annotation):
@@ -28,7 +32,7 @@ class ProtocolTables:
             own = protocol.num_label_ids(space)
             tables[row, :own] = protocol.candidate_table(space)
             annotated[row, :own] = protocol.annotated_ids(space)
-        self._tables, self._annotated = torch.from_numpy(tables), torch.from_numpy(annotated)
+        self.tables, self.annotated = torch.from_numpy(tables), torch.from_numpy(annotated)
 
     def target(self, labels: Tensor, keys: Sequence[str]) -> PartialTarget:
         """The target of a batch.
@@ -42,7 +46,7 @@ class ProtocolTables:
             KeyError: a case that the annotation does not know.
         """
         rows = torch.tensor([self._row[self.annotation.cases[key].protocol] for key in map(self._known, keys)])
-        return PartialTarget(labels, self._tables[rows], self._annotated[rows], self.annotation.space.ignore_id)
+        return PartialTarget(labels, self.tables[rows], self.annotated[rows], self.annotation.space.ignore_id)
 
     def _known(self, key: str) -> str:
         self.annotation.protocol_of(key)

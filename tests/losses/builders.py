@@ -1,6 +1,7 @@
 """Small targets whose voxels can be counted by hand, and a slow reference for every term."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -30,6 +31,25 @@ def target_of(
 def fully_annotated(labels: Tensor, num_classes: int, **options) -> PartialTarget:
     """Every class was looked for in every case."""
     return target_of(labels, *[({}, set(range(1, num_classes)))] * len(labels), num_classes=num_classes, **options)
+
+
+def afresh(loss: Callable, target: PartialTarget) -> Callable:
+    """The loss as a function that may be differentiated again and again, as gradcheck does: each time from a new graph."""
+
+    class Afresh(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, logits):
+            ctx.save_for_backward(logits)
+            return loss(logits, target)
+
+        @staticmethod
+        def backward(ctx, factor):
+            leaf = ctx.saved_tensors[0].detach().requires_grad_()
+            with torch.enable_grad():
+                value = loss(leaf, target)
+            return torch.autograd.grad(value, leaf, factor)[0]
+
+    return Afresh.apply
 
 
 def random_case(seed: int, *, shape=(4, 5, 3), num_classes=5, dtype=torch.float64, scale=2.0) -> tuple[Tensor, PartialTarget]:

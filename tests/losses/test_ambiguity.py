@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import fully_annotated, random_case, target_of
+from builders import afresh, fully_annotated, random_case, target_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
@@ -128,25 +128,6 @@ def slow_terms(logits: torch.Tensor, target: PartialTarget, *, batch_dice: bool,
                     entry[2] += here
     dice = [1 - (2 * i + smooth) / (p + r + smooth) for i, p, r in sums.values()]
     return {"bce": bce / max(counted, 1), "dice": sum(dice) / max(len(dice), 1)}
-
-
-def afresh(loss, target: PartialTarget):
-    """The loss as a function that may be differentiated again and again, as gradcheck does: each time from a new graph."""
-
-    class Afresh(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, logits):
-            ctx.save_for_backward(logits)
-            return loss(logits, target)
-
-        @staticmethod
-        def backward(ctx, factor):
-            leaf = ctx.saved_tensors[0].detach().requires_grad_()
-            with torch.enable_grad():
-                value = loss(leaf, target)
-            return torch.autograd.grad(value, leaf, factor)[0]
-
-    return Afresh.apply
 
 
 def voxel(*logits: float) -> torch.Tensor:

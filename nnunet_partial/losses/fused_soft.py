@@ -1,0 +1,94 @@
+"""The sums of the soft-label loss in one `autograd.Function`, in pieces that fit the cache; no softmax is kept.
+
+The cross entropy alone is a sum of what every voxel costs, so that one pass over the logits writes the gradient on the way
+forward, and backward multiplies it by a factor. Dice has to know its sums first: with it, backward is a second pass that computes
+the softmax again. What a piece costs and pulls is in `soft_piece`; `soft_sums.plain_soft_sums` is the same without any of this.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nnunet_partial.losses.soft_piece import SoftCase, pieces
+from nnunet_partial.losses.soft_sums import SoftSums, without_ignored
+from nnunet_partial.losses.sums import check_shapes
+from nnunet_partial.targets import PartialTarget, as_soft
+
+
+def fused_soft_sums(logits: Tensor, target: PartialTarget, *, dice: bool = True) -> SoftSums:
+    """The sums of a batch, as `plain_soft_sums` gives them, for a fraction of its time and memory; differentiable once.
+
+    Args:
+        logits: Network output before softmax, any floating type; computed in float32 at least, whatever autocast does.
+        target: Label map and shares of votes, or candidate tables, which are one annotator's.
+        dice: Whether the Dice term will be asked for.
+    Shape:
+        logits (B, C, *S); target.labels (B, 1, *S).
+    Raises:
+        ValueError: shapes of logits and target differ.
+        RuntimeError: (in backward) without Dice, the gradient is asked for a second time or is to be differentiated itself.
+    """
+    check_shapes(logits, target)
+    soft = as_soft(target)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    parts = (without_ignored(part.to(dtype), soft) for part in (soft.tables, soft.set_shares, soft.known))
+    tables, set_shares, known = (part.transpose(1, 2).contiguous() for part in parts)
+    with torch.autocast(logits.device.type, enabled=False):
+        if dice:
+            return SoftSums(soft, *_TwoPasses.apply(logits, soft.labels, tables, set_shares, soft.sets, known))
+        wants_gradient = torch.is_grad_enabled() and logits.requires_grad
+        total = _OnePass.apply(logits, soft.labels, tables, set_shares, soft.sets, wants_gradient)
+        return SoftSums(soft, total, None, None, None)
+
+
+class _OnePass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, labels, tables, set_shares, sets, wants_gradient):
+        z, labels = logits.flatten(2), labels.flatten(1)
+        # in float32 for half logits too: rounded once, after the factor
+        gradient = torch.empty_like(z, dtype=tables.dtype) if wants_gradient else None
+        total = tables.new_zeros(len(z))
+        for number, case in enumerate(SoftCase.of_batch(tables, set_shares, sets, None)):
+            for piece in pieces(z[number], labels[number], case):
+                total[number] += piece.cost(None if gradient is None else gradient[number, :, piece.columns])
+        if wants_gradient:
+            ctx.save_for_backward(gradient)
+        ctx.shape, ctx.dtype, ctx.given_away = logits.shape, logits.dtype, False
+        return total
+
+    @staticmethod
+    def backward(ctx, factors):
+        if ctx.given_away or torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError(
+                "fused_soft_sums without Dice cannot be differentiated a second time: its gradient is made once and given away; "
+                "take plain_soft_sums where a graph is kept"
+            )
+        ctx.given_away = True
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(factors[:, None, None]).view(ctx.shape).to(ctx.dtype), None, None, None, None, None
+
+
+class _TwoPasses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, labels, tables, set_shares, sets, known):
+        ctx.save_for_backward(logits, labels, tables, set_shares, sets, known)
+        total, by_class = tables.new_zeros(len(tables)), tables.new_zeros(3, *tables.shape[:2])
+        for number, case in enumerate(SoftCase.of_batch(tables, set_shares, sets, known)):
+            for piece in pieces(logits[number].flatten(1), labels[number].flatten(), case):
+                total[number] += piece.cost()
+                piece.add_volumes(*by_class[:, number])
+        intersection, predicted, reference = by_class
+        ctx.mark_non_differentiable(reference)
+        return total, intersection, predicted, reference
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_cost, of_intersection, of_predicted, _):
+        logits, labels, *parts = ctx.saved_tensors
+        gradient = torch.empty_like(logits.flatten(2))
+        with torch.autocast(logits.device.type, enabled=False):
+            for number, case in enumerate(SoftCase.of_batch(*parts)):
+                slopes = of_cost[number], of_intersection[number], of_predicted[number]
+                for piece in pieces(logits[number].flatten(1), labels[number].flatten(), case):
+                    piece.write_gradient(*slopes, gradient[number, :, piece.columns])
+        return gradient.view(logits.shape), None, None, None, None, None

@@ -1,0 +1,101 @@
+"""Soft labels: cross entropy against the share of annotators who said each class (Silva & Oliveira 2021, section 3.2)."""
+
+from torch import Tensor, nn
+
+from nnunet_partial.losses.fused_soft import fused_soft_sums
+from nnunet_partial.losses.marginal import SMOOTH
+from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid
+from nnunet_partial.losses.soft_sums import MakeSoftSums, SoftSums, plain_soft_sums
+from nnunet_partial.losses.sums import annotated_ids
+from nnunet_partial.targets import PartialTarget
+
+
+def soft_cross_entropy(logits: Tensor, target: PartialTarget) -> Tensor:
+    """Negative log of the probability of what an annotator says, mean over annotators and voxels.
+
+    Where all say a single class this is cross entropy with the mean of their one-hot labels. One who did not look for an organ
+    says of background "background, or that organ": the marginal cross entropy of that annotator. At its minimum the network's
+    probability of a class is the share among those who looked for it; those who did not change nothing.
+
+    Args:
+        logits: Network output before softmax.
+        target: Label map and shares of votes; candidate tables count as one annotator's.
+    Shape:
+        logits (B, C, *S); target.labels (B, 1, *S); target.tables (B, L, C); returns a scalar (nats).
+    Raises:
+        ValueError: C or the spatial shape differs between logits and target.
+    Source: Silva & Oliveira 2021, section 3.2; with candidate sets as in Shi et al. 2021, eq. (4)-(5).
+    """
+    return cross_entropy_of(plain_soft_sums(logits, target, dice=False))
+
+
+def soft_dice_loss(
+    logits: Tensor, target: PartialTarget, *, batch_dice: bool = False, ddp: bool = False, smooth: float = SMOOTH
+) -> Tensor:
+    """One minus the soft Dice of every class with its share of votes, mean over the classes somebody looked for.
+
+    It is smallest where the network is sure: against a share of 0.3 its best probability is 0 or 1, never 0.3. Whoever wants
+    calibrated probabilities leaves it out.
+
+    Args:
+        logits: Network output before softmax.
+        target: Label map and shares of votes; candidate tables count as one annotator's.
+        batch_dice: Add intersections and volumes of a class over the batch before dividing, as nnU-Net's option.
+        ddp: Add them over all processes too.
+        smooth: Added to numerator and denominator, as in nnU-Net.
+    Shape:
+        logits (B, C, *S); target.labels (B, 1, *S); returns a scalar in [0, 1].
+    Raises:
+        ValueError: C or the spatial shape differs between logits and target.
+    Source: Silva & Oliveira 2021, eq. (1), which warns of it; a voxel weighs as much as the annotators know of the class there.
+    """
+    return dice_of(plain_soft_sums(logits, target), batch_dice, ddp, smooth)
+
+
+class SoftLabelLoss(nn.Module):
+    """Cross entropy with soft labels, alone as in Silva & Oliveira 2021 or with a Dice term beside it.
+
+    Args:
+        batch_dice: See `soft_dice_loss`.
+        ddp: See `soft_dice_loss`.
+        weight_ce: Weight of the cross entropy.
+        weight_dice: Weight of the Dice loss, which is not computed at 0.
+        make_sums: `fused_soft_sums`, or `plain_soft_sums`, which gives the same by plain autograd.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_dice: bool = False,
+        ddp: bool = False,
+        weight_ce: float = 1.0,
+        weight_dice: float = 0.0,
+        make_sums: MakeSoftSums = fused_soft_sums,
+    ):
+        super().__init__()
+        self.batch_dice, self.ddp = batch_dice, ddp
+        self.weight_ce, self.weight_dice = weight_ce, weight_dice
+        self.make_sums = make_sums
+
+    def forward(self, logits: Tensor, target: PartialTarget) -> Tensor:
+        """The weighted sum of the terms, a scalar."""
+        sums = self.make_sums(logits, target, dice=self.weight_dice > 0)
+        loss = self.weight_ce * cross_entropy_of(sums)
+        if self.weight_dice > 0:
+            loss = loss + self.weight_dice * dice_of(sums, self.batch_dice, self.ddp, SMOOTH)
+        return loss
+
+
+def cross_entropy_of(sums: SoftSums) -> Tensor:
+    """Cross entropy from the sums of a batch."""
+    return sums.negative_log.sum() / sums.target.num_counted
+
+
+def dice_of(sums: SoftSums, batch_dice: bool, ddp: bool, smooth: float) -> Tensor:
+    """Dice loss from the sums of a batch."""
+    target = sums.target
+    own = (annotated_ids(target)[:, :, None] & (target.tables > 0)).any(1).to(sums.predicted)  # (B, C)
+    terms = (term[:, 1:] for term in (sums.intersection * own, sums.predicted * own, sums.reference * own, own))
+    intersection, predicted, reference, own = add_over_batch(*terms, batch_dice=batch_dice, ddp=ddp)
+    dice = (2 * intersection + smooth) / (predicted + reference + smooth).clamp_min(1e-8)
+    return mean_of_valid(1 - dice, own > 0)

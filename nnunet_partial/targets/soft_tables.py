@@ -1,0 +1,95 @@
+"""From case identifiers to the vote shares of a batch."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnunet_partial.labels import Annotation
+from nnunet_partial.targets.partial_target import PartialTarget
+from nnunet_partial.targets.soft_target import SoftTarget
+from nnunet_partial.targets.tables import ProtocolTables
+from nnunet_partial.targets.votes import Votes
+
+NOTHING = -1  # an index of a class or set that is not there
+
+
+class SoftTables:
+    """What each id says in each case: the mean over the case's annotators, each counted by what he or she looked for.
+
+    A case without votes has one annotator, its label map. Cases are worked out when they are first met.
+
+    Args:
+        annotation: Label space, protocols and cases of the dataset.
+        votes: The votes of the cases that several annotators drew.
+    """
+
+    def __init__(self, annotation: Annotation, votes: Mapping[str, Votes]):
+        self.annotation = annotation
+        self._protocol_tables = ProtocolTables(annotation)
+        self._votes = votes
+        self._cases: dict[str, tuple[Tensor, ...]] = {}
+        self._column = {name: column for column, name in enumerate(annotation.protocols)}
+        candidates = self._protocol_tables.tables.numpy()  # (P, L, C)
+        size = candidates.sum(2)
+        self._single = np.where(size == 1, candidates.argmax(2), NOTHING)  # (P, L): the class an id stands for alone
+        several = (size > 1) & (size < annotation.space.num_classes)
+        sets, which = np.unique(candidates[several], axis=0, return_inverse=True)
+        self._set = np.full(size.shape, NOTHING)  # (P, L): the set of classes it stands for
+        self._set[several] = which.reshape(-1)
+        self._sets = torch.from_numpy(sets)
+
+    def target(self, labels: Tensor, keys: Sequence[str]) -> SoftTarget:
+        """The target of a batch.
+
+        Args:
+            labels: Label maps of the batch, the ids of combinations where a case has votes.
+            keys: Case identifiers in the order of the batch.
+        Shape:
+            labels (B, 1, *S); keys B strings.
+        Raises:
+            KeyError: a case that the annotation does not know.
+        """
+        tables, set_shares, annotated, _ = map(_stacked, zip(*map(self._case, keys), strict=True))
+        said = set_shares.any(1).any(0)  # sets that no case of the batch has cost nothing
+        ignore = self.annotation.space.ignore_id
+        return SoftTarget(labels, tables, annotated, ignore, set_shares=set_shares[:, :, said], sets=self._sets[said])
+
+    def majority_target(self, labels: Tensor, keys: Sequence[str]) -> PartialTarget:
+        """The target that the majority of votes makes, by which predictions are counted right or wrong.
+
+        Shape:
+            labels (B, 1, *S); keys B strings.
+        """
+        majority = _stacked([self._case(key)[3] for key in keys]).to(labels.device)  # (B, L)
+        hard = majority.gather(1, labels.flatten(1).long()).view(labels.shape)
+        return self._protocol_tables.target(hard, keys)
+
+    def _case(self, key: str) -> tuple[Tensor, ...]:
+        key = str(key)
+        if key not in self._cases:
+            self._cases[key] = tuple(map(torch.from_numpy, self._work_out(key)))
+        return self._cases[key]
+
+    def _work_out(self, key: str) -> tuple[np.ndarray, ...]:
+        """Vote shares (L, C), those on sets (L, G), ids somebody looked for (L,), and the majority's label id (L,)."""
+        self.annotation.protocol_of(key)  # says in a sentence that there is no such case
+        case, space = self.annotation.cases[key], self.annotation.space
+        votes = self._votes.get(key) or Votes.unanimous([case.protocol], self.annotation.num_label_ids)
+        columns = np.array([self._column[name] for name in votes.protocols])
+        share = np.float32(1 / len(columns))
+        tables = np.zeros((len(votes.ballots), space.num_classes), dtype=np.float32)
+        set_shares = np.zeros((len(votes.ballots), len(self._sets)), dtype=np.float32)
+        for which, shares in ((self._single, tables), (self._set, set_shares)):
+            said = which[columns, votes.ballots]  # (L, A)
+            rows, annotators = np.nonzero(said != NOTHING)
+            np.add.at(shares, (rows, said[rows, annotators]), share)
+        annotated = np.zeros(len(votes.ballots), dtype=bool)
+        annotated[: self.annotation.num_label_ids] = self._protocol_tables.annotated.numpy()[columns].any(0)
+        return tables, set_shares, annotated, votes.majority(self.annotation.protocols, space)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors of different lengths as one, padded with zeros: ids that a case does not have."""
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
