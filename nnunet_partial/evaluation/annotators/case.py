@@ -74,7 +74,6 @@ class AgreementTask:
         files = [*self.label_files.values(), self.prediction_file, self.probability_file, *self.variance_files.values()]
         options = {
             "agreement": _VERSION,
-            "files": [str(path) for path in files],
             "protocols": {annotator: protocol.model_dump(mode="json") for annotator, protocol in self.protocols.items()},
             "space": self.space.model_dump(mode="json"),
             "surfaces": self.surfaces,

@@ -10,7 +10,7 @@ from scipy import ndimage
 from nnunet_partial.evaluation.case import ClassKey, judged_keys
 from nnunet_partial.evaluation.label_maps import LabelMap, read_label_map
 from nnunet_partial.evaluation.regions import Box, joint_box
-from nnunet_partial.labels import AnnotationProtocol, LabelSpace
+from nnunet_partial.labels import AnnotationProtocol, LabelSpace, first_of
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def read_votes(files: Mapping[str, Path], protocols: Mapping[str, AnnotationProt
     for annotator, file in files.items():
         label_map = read_label_map(file)
         protocol = protocols[annotator]
-        _check_ids(label_map.labels, protocol.num_label_ids(space), file)
         boxes = ndimage.find_objects(label_map.labels)
+        _check_ids(label_map.labels, boxes, protocol.candidate_table(space).any(axis=1), file)
         for key in keys:
             shows = showing_ids(key, protocol, space)
             if shows is not None:
@@ -133,12 +133,19 @@ def showing_ids(key: ClassKey, protocol: AnnotationProtocol, space: LabelSpace) 
     if numbers != {number for group in groups if group <= numbers for number in group}:
         return None
     members = np.isin(np.arange(space.num_classes), key)
-    return ~protocol.candidate_table(space)[:, ~members].any(axis=1)
+    table = protocol.candidate_table(space)
+    return table.any(axis=1) & ~table[:, ~members].any(axis=1)
 
 
-def _check_ids(labels: np.ndarray, num_label_ids: int, file: Path) -> None:
-    if labels.size and not 0 <= labels.min() <= labels.max() < num_label_ids:
-        raise ValueError(f"{file} holds label ids {labels.min()}..{labels.max()}, known are 0..{num_label_ids - 1}")
+def _check_ids(labels: np.ndarray, boxes: Sequence[Box | None], known: np.ndarray, file: Path) -> None:
+    """Refuse ids that stand for nothing; ids that the map holds have a box."""
+    held = [number for number, box in enumerate(boxes, 1) if box is not None]
+    unknown = [number for number in held if number >= len(known) or not known[number]]
+    if labels.size and labels.min() < 0:
+        unknown.insert(0, int(labels.min()))
+    if unknown:
+        listed = first_of([str(number) for number in unknown])
+        raise ValueError(f"{file} holds label ids that neither dataset.json nor the annotator's protocol knows: {listed}")
 
 
 def _patch(labels: np.ndarray, shows: np.ndarray, boxes: Sequence[Box | None]) -> Patch | None:
