@@ -18,7 +18,7 @@ ROOMS = {
     "networks": set(),
     "pseudo_labels": {"training", "losses", "targets", "networks", "evaluation", "report", "labels", "paths"},
     "trainers": {"training", "losses", "targets", "labels"},
-    "planners": {"training", "paths", "labels"},
+    "planners": {"training", "targets", "paths", "labels"},
     "dataset_conversion": {"labels", "paths"},
 }
 WITHOUT_HOST = ("labels", "targets", "losses", "networks", "evaluation", "report")

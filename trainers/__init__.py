@@ -3,5 +3,13 @@
 from nnunet_partial.trainers.ambiguity import nnUNetTrainerAmbiguity
 from nnunet_partial.trainers.marginal import nnUNetTrainerMarginal, nnUNetTrainerMarginalExclusion
 from nnunet_partial.trainers.naive import nnUNetTrainerNaive
+from nnunet_partial.trainers.soft_labels import nnUNetTrainerMajorityLabels, nnUNetTrainerSoftLabels
 
-__all__ = ["nnUNetTrainerAmbiguity", "nnUNetTrainerMarginal", "nnUNetTrainerMarginalExclusion", "nnUNetTrainerNaive"]
+__all__ = [
+    "nnUNetTrainerAmbiguity",
+    "nnUNetTrainerMajorityLabels",
+    "nnUNetTrainerMarginal",
+    "nnUNetTrainerMarginalExclusion",
+    "nnUNetTrainerNaive",
+    "nnUNetTrainerSoftLabels",
+]

@@ -2,7 +2,9 @@
 
 from nnunet_partial.trainers import (
     nnUNetTrainerAmbiguity,
+    nnUNetTrainerMajorityLabels,
     nnUNetTrainerMarginal,
     nnUNetTrainerMarginalExclusion,
     nnUNetTrainerNaive,
+    nnUNetTrainerSoftLabels,
 )

@@ -1,6 +1,6 @@
 """From case identifiers to the vote shares of a batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -22,13 +22,13 @@ class SoftTables:
 
     Args:
         annotation: Label space, protocols and cases of the dataset.
-        votes: The votes of the cases that several annotators drew.
+        votes_of: The votes of a case that several annotators drew; None of others.
     """
 
-    def __init__(self, annotation: Annotation, votes: Mapping[str, Votes]):
+    def __init__(self, annotation: Annotation, votes_of: Callable[[str], Votes | None]):
         self.annotation = annotation
         self._protocol_tables = ProtocolTables(annotation)
-        self._votes = votes
+        self._votes_of = votes_of
         self._cases: dict[str, tuple[Tensor, ...]] = {}
         self._column = {name: column for column, name in enumerate(annotation.protocols)}
         candidates = self._protocol_tables.tables.numpy()  # (P, L, C)
@@ -76,7 +76,7 @@ class SoftTables:
         """Vote shares (L, C), those on sets (L, G), ids somebody looked for (L,), and the majority's label id (L,)."""
         self.annotation.protocol_of(key)  # says in a sentence that there is no such case
         case, space = self.annotation.cases[key], self.annotation.space
-        votes = self._votes.get(key) or Votes.unanimous([case.protocol], self.annotation.num_label_ids)
+        votes = self._votes_of(key) or Votes.unanimous([case.protocol], self.annotation.num_label_ids)
         columns = np.array([self._column[name] for name in votes.protocols])
         share = np.float32(1 / len(columns))
         tables = np.zeros((len(votes.ballots), space.num_classes), dtype=np.float32)

@@ -15,7 +15,13 @@ import numpy as np
 
 from nnunet_partial.labels import AnnotationProtocol, LabelError, LabelSpace, write_json
 
+VOTES_PARTS = ("_seg.b2nd", ".json", ".pkl")  # of a case: label map, its votes, nnU-Net's properties; the last says it is whole
 LARGEST_ID = np.iinfo(np.int16).max  # nnU-Net's loader keeps label maps in int16
+
+
+def votes_folder(cases: Path) -> Path:
+    """Where the votes on preprocessed cases lie: beside their folder, in which nnU-Net wants its own files alone."""
+    return cases.with_name(f"{cases.name}_votes")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from nnunet_partial.targets import PartialTarget, ProtocolTables
+from nnunet_partial.targets import PartialTarget, ProtocolTables, SoftTables
 from nnunet_partial.training.class_curves import ClassCurves
 from nnunet_partial.training.online_metrics import annotated_counts
 from nnunet_partial.training.planned_trainer import PlannedTrainer
@@ -31,10 +31,18 @@ class PartialTrainer(PlannedTrainer):
         """The loss of one resolution, called as `loss(logits, PartialTarget)`."""
         raise NotImplementedError(f"{type(self).__name__} has to say which loss it trains with")
 
+    def build_tables(self) -> ProtocolTables | SoftTables:
+        """What a label id says in each case."""
+        return ProtocolTables(self.annotation)
+
+    def judged_target(self, target: PartialTarget, keys: Sequence[str]) -> PartialTarget:
+        """The target by which predictions are counted right or wrong during training."""
+        return target
+
     def initialize(self) -> None:
         """The host's set-up, after everything that would make the training pointless has been refused."""
         self._refuse_untrainable_fold()
-        self.protocol_tables = ProtocolTables(self.annotation)
+        self.tables = self.build_tables()
         self.class_curves = ClassCurves(self.annotation, self.output_folder)
         super().initialize()
 
@@ -75,7 +83,7 @@ class PartialTrainer(PlannedTrainer):
             loss = self.loss(output, target)
         if self.enable_deep_supervision:
             output, target = output[0], target[0]
-        counts = annotated_counts(output, target).cpu().numpy()
+        counts = annotated_counts(output, self.judged_target(target, batch["keys"])).cpu().numpy()
         hits = dict(zip(("tp_hard", "fp_hard", "fn_hard"), counts.sum(1), strict=True))
         return {"loss": loss.detach().cpu().numpy(), **hits, "by_source": self.class_curves.by_source(counts, batch["keys"])}
 
@@ -93,7 +101,7 @@ class PartialTrainer(PlannedTrainer):
 
     def _partial_target(self, batch: dict[str, Any]) -> PartialTarget | list[PartialTarget]:
         def wrap(labels: Tensor) -> PartialTarget:
-            return self.protocol_tables.target(labels, batch["keys"])
+            return self.tables.target(labels, batch["keys"])
 
         return [wrap(labels) for labels in batch["target"]] if isinstance(batch["target"], list) else wrap(batch["target"])
 

@@ -46,6 +46,12 @@ class TrainingSettings(BaseModel):
         ge=0,
         description="Weight of a Dice term beside the ambiguity loss (nnU-Net: 1; Petit et al. 2021: 0, cross entropy alone)",
     )
+    weight_soft_dice: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of a Dice term beside the cross entropy with soft labels (Silva & Oliveira 2021: 0; it undoes the "
+        "calibration)",
+    )
     mirroring: Literal["auto", "all", "none"] = Field(
         "auto",
         description="Mirrored axes in augmentation and at test time: auto = all, but not left-right where classes come in "

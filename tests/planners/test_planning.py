@@ -142,7 +142,7 @@ class TestPreprocessing:
         raw, preprocessed, folder = folders
         for key in ("full_00", "liver_01"):
             (raw / "imagesTr" / f"{key}_0000.nii.gz").write_bytes(b"no image")
-        with pytest.raises(RuntimeError, match=r"2 of \d cases could not be preprocessed(.|\n)*full_00(.|\n)*liver_01"):
+        with pytest.raises(RuntimeError, match=r"preprocessing 3d_fullres: 2 of \d cases failed(.|\n)*full_00(.|\n)*liver_01"):
             preprocess_configuration(raw, preprocessed, "nnUNetPlans", "3d_fullres")
         assert (folder / "kidney_02.pkl").exists()
         assert not (folder / "full_00.pkl").exists()

@@ -34,7 +34,7 @@ VOTES = {
 
 
 def target(*keys: str) -> SoftTarget:
-    return SoftTables(ANNOTATION, VOTES).target(torch.zeros(len(keys), 1, 1, 1, dtype=torch.int16), keys)
+    return SoftTables(ANNOTATION, VOTES.get).target(torch.zeros(len(keys), 1, 1, 1, dtype=torch.int16), keys)
 
 
 class TestShares:
@@ -91,7 +91,7 @@ class TestShares:
 class TestMajority:
     def test_the_label_map_most_would_have_drawn(self):
         labels = torch.tensor([[[[0, 1, 4, 5]]], [[[0, 3, 4, 5]]]], dtype=torch.int16)
-        hard = SoftTables(ANNOTATION, VOTES).majority_target(labels, ["agreed", "mixed"])
+        hard = SoftTables(ANNOTATION, VOTES.get).majority_target(labels, ["agreed", "mixed"])
         assert type(hard) is Hard
         assert hard.labels.tolist() == [[[[0, 1, 0, 0]]], [[[0, 3, 2, 1]]]]
         assert (hard.tables == ProtocolTables(ANNOTATION).target(hard.labels, ["agreed", "mixed"]).tables).all()

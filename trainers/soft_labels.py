@@ -1,0 +1,95 @@
+"""Soft labels: several annotators, calibrated predictions (Silva & Oliveira 2021)."""
+
+from pathlib import Path
+from typing import Any
+
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from torch import nn
+
+from nnunet_partial.losses import SoftLabelLoss
+from nnunet_partial.targets import PartialTarget, SoftTables, Votes
+from nnunet_partial.targets.votes import votes_folder
+from nnunet_partial.training.fine_tuning import OverlaidDataset
+from nnunet_partial.training.partial_trainer import PartialTrainer
+
+
+class nnUNetTrainerMajorityLabels(PartialTrainer):
+    """Cross entropy on the one label map of each case: what soft labels are held against.
+
+    It differs from `nnUNetTrainerSoftLabels` in the labels alone; unannotated organs are treated as by the marginal loss.
+    """
+
+    def build_partial_loss(self) -> nn.Module:
+        """Cross entropy; a Dice term where the plans give it a weight."""
+        return SoftLabelLoss(
+            batch_dice=self.configuration_manager.batch_dice, ddp=self.is_ddp, weight_dice=self.settings.weight_soft_dice
+        )
+
+
+class nnUNetTrainerSoftLabels(nnUNetTrainerMajorityLabels):
+    """Cross entropy with the share of annotators who said each class (Silva & Oliveira 2021, section 3.2).
+
+    Cases that one annotator drew train beside the others. Final validation and pseudo Dice hold predictions against the majority.
+
+    Raises:
+        RuntimeError: (in `initialize`) no training case of the fold has several annotators, or their votes are not preprocessed.
+    """
+
+    def initialize(self) -> None:
+        """The set-up of every trainer, after a fold without votes has been refused."""
+        self._votes_folder = votes_folder(Path(self.preprocessed_dataset_folder))
+        self._refuse_without_votes()
+        super().initialize()
+
+    def build_tables(self) -> SoftTables:
+        """Shares of votes by case and id."""
+        return SoftTables(self.annotation, self._votes_of)
+
+    def judged_target(self, target: PartialTarget, keys: list[str]) -> PartialTarget:
+        """The majority's."""
+        return self.tables.majority_target(target.labels, keys).to(self.device)
+
+    def get_tr_and_val_datasets(self) -> tuple:
+        """The datasets of every trainer; the label maps of votes stand in for those of the majority."""
+        datasets = tuple(OverlaidDataset(dataset, self._votes_folder) for dataset in super().get_tr_and_val_datasets())
+        training, validation = (len(dataset.overlaid) for dataset in datasets)
+        self.print_to_log_file(f"drawn by several annotators: {training} training and {validation} validation cases")
+        return datasets
+
+    @staticmethod
+    def get_training_transforms(*args: Any, **kwargs: Any) -> BasicTransform:
+        """The host's; label maps are turned and scaled by the nearest voxel, since their ids are hundreds and mean no order."""
+        transforms = PartialTrainer.get_training_transforms(*args, **kwargs)
+        for transform in transforms.transforms:
+            if isinstance(transform, SpatialTransform):
+                transform.mode_seg = "nearest"
+        return transforms
+
+    def _votes_of(self, key: str) -> Votes | None:
+        annotators = self.annotation.cases[key].annotators
+        if not annotators:
+            return None
+        votes = Votes.read(self._votes_folder / f"{key}.json")
+        if sorted(annotators.values()) != list(votes.protocols):
+            raise RuntimeError(f"case '{key}': its annotators have changed since preprocessing; {self._plan_again}")
+        return votes
+
+    def _refuse_without_votes(self) -> None:
+        drawn = [key for key, case in self.annotation.cases.items() if case.annotators]
+        training = set(self.do_split()[0])
+        if not training & set(drawn):
+            raise RuntimeError(
+                f"fold {self.fold} of {self.plans_manager.dataset_name} has no training case that several annotators drew; "
+                f"nnUNetTrainerMajorityLabels trains on single label maps"
+            )
+        missing = [key for key in drawn if not (self._votes_folder / f"{key}.pkl").exists()]
+        if missing:
+            raise RuntimeError(
+                f"the votes on {len(missing)} of {len(drawn)} cases that several annotators drew are not in "
+                f"{self._votes_folder}, such as case '{missing[0]}'; {self._plan_again}"
+            )
+
+    @property
+    def _plan_again(self) -> str:
+        return f"run `nnunet_partial plan -d {self.plans_manager.dataset_name} -c {self.configuration_name}`"
