@@ -91,9 +91,9 @@ def draw_label_maps(
     """What each annotator draws of a case.
 
     An organ is drawn where its signed distance lies below the annotator's shift: bias + smooth noise, each with half of the
-    variance. A shift stays within the largest depth of the organ, softly (tanh), so that a thin organ is neither lost nor
-    swollen; only an overlooked one is drawn nowhere. Where two organs would overlap, a voxel goes to the one whose boundary is
-    further away. Where the scan cuts an organ, the cut stays.
+    variance. A shift stays within half of the largest depth of the organ, softly (tanh), so that a thin organ is neither lost
+    nor swollen; only an overlooked one is drawn nowhere. Where two organs would overlap, a voxel goes to the one whose boundary
+    is further away. Where the scan cuts an organ, the cut stays.
 
     Args:
         truth: Label map.
@@ -105,7 +105,7 @@ def draw_label_maps(
         truth (*S), three axes; spacing_mm (3,); returns (*S) for each annotator, in the type of the truth.
     """
     drawn = {name: np.zeros_like(truth) for name in annotators.names}
-    depth_mm = {name: np.zeros(truth.shape, dtype=np.float32) for name in annotators.names}
+    furthest_mm = {name: np.zeros(truth.shape, dtype=np.float32) for name in annotators.names}  # inside what was drawn
     boxes = ndimage.find_objects(truth, max_label=max(organs, default=1))
     margin = np.ceil(_LIMIT_SPREADS * annotators.spread_mm / np.asarray(spacing_mm)).astype(int) + 1
     length_mm = max(_FIELD_MM, _FIELD_SHIFTS * annotators.shift_mm)
@@ -114,7 +114,8 @@ def draw_label_maps(
             continue
         box = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(boxes[number - 1], margin, strict=True))
         distance_mm = signed_distance_mm(truth[box] == number, spacing_mm)
-        limit_mm = min(_LIMIT_SPREADS * annotators.spread_mm, -float(distance_mm.min()))
+        room_mm = -float(distance_mm.min()) / 2
+        limit_mm = min(_LIMIT_SPREADS * annotators.spread_mm, room_mm)
         near = np.abs(distance_mm) < limit_mm
         voxels = np.array(np.nonzero(near))
         for name, bias_mm in annotators.biases_mm(organ).items():
@@ -124,8 +125,8 @@ def draw_label_maps(
             if voxels.size:
                 noise = smooth_noise(near.shape, spacing_mm, length_mm, annotators.rng(name, organ, case), voxels)
                 shift_mm = bias_mm + annotators.spread_mm / np.sqrt(2) * noise
-                inside_mm[near] += limit_mm * np.tanh(shift_mm / limit_mm)
-            wins = inside_mm > depth_mm[name][box]
+                inside_mm[near] += np.clip(room_mm * np.tanh(shift_mm / room_mm), -limit_mm, limit_mm)
+            wins = inside_mm > furthest_mm[name][box]
             drawn[name][box][wins] = number
-            depth_mm[name][box][wins] = inside_mm[wins]
+            furthest_mm[name][box][wins] = inside_mm[wins]
     return drawn

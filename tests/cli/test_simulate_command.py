@@ -53,6 +53,18 @@ def test_like_a_mix_with_cases_held_out(cli, plain, tmp_path):
     assert [source.name for source in manifest.sources] == ["lits", "btcv"]
 
 
+def test_several_annotators(cli, plain):
+    status, out, _ = cli("simulate", "-d", 4, "--full", "--as", 14, "--annotators", 3, "--shift-mm", 0, "--miss", 0.5)
+    assert status == 0
+    assert "14: 3 annotators, 0 mm from the true boundary on the average; " in out
+    folder = plain.parent / "Dataset014_Plain_annotators3"
+    manifest = read_manifest(folder / MANIFEST_NAME)
+    assert {name for case in manifest.cases for name in case.annotators} == {"annotator1", "annotator2", "annotator3"}
+    maps = [voxels(path) for path in folder.glob("annotators/*/*.nii.gz")]
+    assert len(maps) == 24
+    assert {tuple(labels) for labels in maps} == {(1, 2, 0, 0), (1, 0, 0, 0), (0, 2, 0, 0), (0, 0, 0, 0)}
+
+
 def test_predictions_are_judged_against_the_kept_labels(cli, plain, tmp_path):
     assert cli("simulate", "-d", 4, "--full", "--as", 11, "--missing", 50, "--test-cases", "scan_0", "scan_1")[0] == 0
     folder = plain.parent / "Dataset011_Plain_missing50"
@@ -85,6 +97,10 @@ def test_predictions_are_judged_against_the_kept_labels(cli, plain, tmp_path):
         (["-d", 4, "--full", "--as", 4, "--missing", 5], "has the same id"),
         (["-d", 5, "--full", "--as", 11, "--missing", 5], "Could not find a dataset with the ID 5"),
         (["-d", 4, "--full", "--as", 11, "--like", "none.yaml"], "there is no mix file 'none.yaml'"),
+        (["-d", 4, "--full", "--as", 11, "--annotators", 1], "--annotators 1: give a number from 2 to 20"),
+        (["-d", 4, "--full", "--as", 11, 12, "--annotators", 3], "--as names 2 datasets, but 1 are asked for"),
+        (["-d", 4, "--full", "--as", 11, "--missing", 5, "--miss", 0.5], "--miss says how --annotators draw"),
+        (["-d", 4, "--full", "--as", 11, "--missing", 5, "--shift-mm", 0], "--shift-mm says how --annotators draw"),
     ],
 )
 def test_mistakes_end_in_a_sentence(cli, plain, arguments, sentence):
