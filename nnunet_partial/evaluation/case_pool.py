@@ -11,7 +11,13 @@ Task = TypeVar("Task")
 
 
 def over_cases(
-    measure: Callable[[Task], Any], tasks: Sequence[Task], *, num_processes: int, progress: bool, doing: str = "evaluating"
+    measure: Callable[[Task], Any],
+    tasks: Sequence[Task],
+    *,
+    num_processes: int,
+    progress: bool,
+    doing: str = "evaluating",
+    done: str = "judged",
 ) -> Iterator[tuple[Task, Any]]:
     """Results as they come, in order; those that went well are not lost by those that did not.
 
@@ -21,6 +27,7 @@ def over_cases(
         num_processes: Cases at a time; 1 stays in this process.
         progress: Show a progress bar.
         doing: What the bar says.
+        done: What could not be done with a case, as the error says it.
 
     Raises:
         ValueError: when all are done, if some could not be; it names each of them.
@@ -34,7 +41,7 @@ def over_cases(
             yield task, result
     if faults:
         listed = "".join(f"\n  - {fault}" for fault in faults)
-        raise ValueError(f"{len(faults)} of {len(tasks)} cases cannot be judged:{listed}")
+        raise ValueError(f"{len(faults)} of {len(tasks)} cases cannot be {done}:{listed}")
 
 
 def _measured(measure: Callable[[Task], Any], tasks: Sequence[Task], num_processes: int) -> Iterator[Any]:

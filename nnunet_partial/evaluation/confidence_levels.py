@@ -99,6 +99,7 @@ class CutTask:
     """One case to be cut.
 
     Attributes:
+        identifier: The case.
         prediction_file: Label map as nnU-Net predicted it.
         probability_file: nnU-Net's .npz of it.
         output_file: Where the new label map goes.
@@ -106,6 +107,7 @@ class CutTask:
         space: The classes and their label ids.
     """
 
+    identifier: str
     prediction_file: Path
     probability_file: Path
     output_file: Path
@@ -148,8 +150,8 @@ def cut_folder(
     record: dict[str, Any] = {"predictions": str(prediction_dir), "levels": levels.of_space(space), "rule": RULE, "cases": {}}
     output_dir.mkdir(parents=True, exist_ok=True)
     write_json(record, output_dir / RECORD_NAME)  # first, so that a run that was stopped is known as ours
-    for task, volumes_ml in over_cases(_cut, tasks, num_processes=num_processes, progress=progress, doing="cutting"):
-        record["cases"][_identifier(task.prediction_file, file_ending)] = volumes_ml
+    for task, volumes_ml in over_cases(_cut, tasks, num_processes=num_processes, progress=progress, doing="cutting", done="cut"):
+        record["cases"][task.identifier] = volumes_ml
     write_json(record, output_dir / RECORD_NAME)
     return record
 
@@ -164,8 +166,8 @@ def _tasks(
         raise ValueError(f"{prediction_dir} holds no predictions *{file_ending}")
     tasks, faults = [], []
     for file in files:
-        identifier = _identifier(file, file_ending)
-        task = CutTask(file, prediction_dir / f"{identifier}.npz", output_dir / file.name, levels, space)
+        identifier = file.name.removesuffix(file_ending)
+        task = CutTask(identifier, file, prediction_dir / f"{identifier}.npz", output_dir / file.name, levels, space)
         tasks.append(task)
         faults += [f"case '{identifier}': {fault}" for fault in _faults(task)]
     if faults:
@@ -200,7 +202,7 @@ def _cut(task: CutTask) -> dict[str, dict[str, float]] | str:
         dtype = np.uint8 if task.space.num_classes <= 256 else np.int16
         labels = labels_at(channels, [task.levels[name] for name in task.space.classes], dtype)
     except ValueError as error:
-        return f"case '{task.prediction_file.name}': {error}"
+        return f"case '{task.identifier}': {error}"
     write_like(labels, task.prediction_file, task.output_file)
     voxel_ml = float(np.prod(prediction.spacing_mm)) / 1000
     counts = [np.bincount(array.ravel(), minlength=task.space.num_classes) for array in (prediction.labels, labels)]
@@ -208,7 +210,3 @@ def _cut(task: CutTask) -> dict[str, dict[str, float]] | str:
         name: {"predicted_ml": float(counts[0][number] * voxel_ml), "at_level_ml": float(counts[1][number] * voxel_ml)}
         for number, name in enumerate(task.space.classes, 1)
     }
-
-
-def _identifier(file: Path, file_ending: str) -> str:
-    return file.name.removesuffix(file_ending)

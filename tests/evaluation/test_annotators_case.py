@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from several_annotators import DRAWN, PROBABILITY, SPACING_MM, dataset_json, write_drawn, write_map, write_predictions
+from eight_voxels import DRAWN, PROBABILITY, SPACING_MM, dataset_json, write_drawn, write_map, write_predictions
 
 from nnunet_partial.evaluation import Tolerances, evaluate_folder
 from nnunet_partial.evaluation.annotators import agreement_text, annotator_agreement, case, write_agreement

@@ -69,9 +69,15 @@ def annotator_agreement(
 def measure_agreement(tasks: AgreementTasks, *, num_processes: int = 1, progress: bool = False) -> dict[str, Any]:
     """What `annotator_agreement` does once the files are found."""
     per_case, calibration = [], {}
-    for task, result in over_cases(
-        measure_case, tasks.cases, num_processes=num_processes, progress=progress, doing="comparing annotators"
-    ):
+    results = over_cases(
+        measure_case,
+        tasks.cases,
+        num_processes=num_processes,
+        progress=progress,
+        doing="comparing annotators",
+        done="compared",
+    )
+    for task, result in results:
         per_case.append(_entry(task, result.rows))
         for key, counts in result.calibration.items():  # merged at once: memory does not grow with the cases
             calibration[key] = calibration.get(key, CalibrationCounts.empty()) + counts

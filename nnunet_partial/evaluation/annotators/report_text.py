@@ -6,8 +6,10 @@ from typing import Any
 
 from nnunet_partial.evaluation.report_text import aligned
 
+_COUNTS = ("annotators", "drawn_by")
 _AMONG = (
-    ("annotators", "annotators"),
+    ("annotators", "looked"),
+    ("drawn_by", "drew"),
     ("volume_ml", "volume ml"),
     ("Dice_pairs", "Dice"),
     ("diversity_pairs", "IoU distance"),
@@ -37,7 +39,10 @@ _ANNOTATORS = (
 def agreement_text(summary: Mapping[str, Any]) -> str:
     """Annotators among themselves, each against the others, and tables 2 and 3 of the paper where there are predictions."""
     blocks = [
-        _titled("annotators with each other, mean over pairs (SD over cases)", _by_class(summary, _AMONG, "sd")),
+        _titled(
+            "annotators with each other, mean over pairs (SD over cases); looked, drew: how many of them",
+            _by_class(summary, _AMONG, "sd"),
+        ),
         _titled("each annotator, mean over the classes", _by_annotator(summary)),
     ]
     if "calibration" in summary:
@@ -60,9 +65,8 @@ def _by_class(summary: Mapping[str, Any], columns: Sequence[tuple[str, str]], sp
     columns = [(figure, title) for figure, title in columns if figure in summary["mean"]]
     rows = [["class", "cases", *(title for _, title in columns)]]
     for name, figures in summary["per_class"].items():
-        cells = [_with_spread(figures[figure]["mean"], figures[figure].get(spread)) for figure, _ in columns]
-        rows.append([name, str(figures["cases"]), *cells])
-    rows.append(["mean", "", *(_number(summary["mean"][figure]) for figure, _ in columns)])
+        rows.append([name, str(figures["cases"]), *(_cell(figure, figures[figure], spread) for figure, _ in columns)])
+    rows.append(["mean", "", *("" if figure in _COUNTS else _number(summary["mean"][figure]) for figure, _ in columns)])
     return rows
 
 
@@ -95,8 +99,12 @@ def _remarks(summary: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _with_spread(mean: float, spread: float | None) -> str:
-    return _number(mean) + (f" ({_number(spread)})" if spread is not None and not math.isnan(spread) else "")
+def _cell(figure: str, found: Mapping[str, float], spread: str) -> str:
+    """Mean and spread; of how many annotators there were, the mean alone."""
+    if figure in _COUNTS:
+        return f"{found['mean']:.3g}"
+    deviation = found.get(spread, float("nan"))
+    return _number(found["mean"]) + ("" if math.isnan(deviation) else f" ({_number(deviation)})")
 
 
 def _number(value: float) -> str:

@@ -49,11 +49,18 @@ def dataset_json(**cases: Mapping[str, str]) -> dict[str, Any]:
     return content
 
 
-def write_map(path: Path, labels: Sequence[int] | np.ndarray, spacing_mm: Sequence[float] = SPACING_MM) -> None:
-    """A label map; eight values lie in (z, y, x)."""
+def write_map(
+    path: Path,
+    labels: Sequence[int] | np.ndarray,
+    spacing_mm: Sequence[float] = SPACING_MM,
+    like: SimpleITK.Image | None = None,
+) -> None:
+    """A label map; eight values lie in (z, y, x). On the grid of an image, where one is given."""
     array = np.asarray(labels, np.uint8)
     image = SimpleITK.GetImageFromArray(array.reshape(2, 2, 2) if array.ndim == 1 else array)
     image.SetSpacing([float(step) for step in spacing_mm])
+    if like is not None:
+        image.CopyInformation(like)
     path.parent.mkdir(parents=True, exist_ok=True)
     SimpleITK.WriteImage(image, str(path))
 
@@ -72,7 +79,7 @@ def write_predictions(
     *,
     num_classes: int = 5,
     dtype: type = np.float32,
-    spacing_mm: Sequence[float] = SPACING_MM,
+    like: SimpleITK.Image | None = None,
 ) -> Path:
     """What `nnUNetv2_predict --save_probabilities` leaves: label maps, .npz and dataset.json."""
     for identifier, by_class in probability.items():
@@ -83,7 +90,7 @@ def write_predictions(
             channels[number] = np.asarray(values, float).reshape(shape)
         channels[0] = 1 - channels[1:].sum(axis=0)
         channels = channels.astype(dtype)
-        write_map(folder / f"{identifier}.nii.gz", channels.argmax(axis=0), spacing_mm)
+        write_map(folder / f"{identifier}.nii.gz", channels.argmax(axis=0), like=like)
         np.savez_compressed(folder / f"{identifier}.npz", probabilities=channels)
     (folder / "dataset.json").write_text(json.dumps(DATASET_JSON), encoding="utf-8")
     return folder
