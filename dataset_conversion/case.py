@@ -3,123 +3,34 @@
 import os
 import shutil
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from nnunet_partial.dataset_conversion.anatomy import anatomy_notes, flip_notes
+from nnunet_partial.dataset_conversion.anatomy import anatomy_notes
+from nnunet_partial.dataset_conversion.case_job import CaseJob
+from nnunet_partial.dataset_conversion.case_labels import our_labels
 from nnunet_partial.dataset_conversion.image_files.dicom import read_series
 from nnunet_partial.dataset_conversion.image_files.nifti import image_header, label_header, linkable_header, write_nifti
 from nnunet_partial.dataset_conversion.image_files.volume import (
-    AXES,
     NIBABEL_ERRORS,
     Volume,
     bounding_box,
     has_identity_affine,
-    placed_in,
     read_volume,
-    same_grid,
     to_ras,
     with_square_axes,
 )
-from nnunet_partial.dataset_conversion.label_plan import LabelPlan
-from nnunet_partial.dataset_conversion.listing import LabelGrid, SourceCase
 from nnunet_partial.dataset_conversion.majority import majority_labels
-from nnunet_partial.dataset_conversion.sides import split_sides
-from nnunet_partial.labels import AnnotationProtocol, CaseRecord, count_labels, remap_labels, replacing
+from nnunet_partial.labels import CaseRecord, count_labels, replacing
 from nnunet_partial.labels.manifest import AnnotatorRecord
 
-FILE_ENDING = ".nii.gz"
-ANNOTATORS_FOLDER = "annotators"
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, *NIBABEL_ERRORS)
 """What readers raise for files that are broken or not what their name says."""
 
 _SKEW_WORTH_SAYING_DEGREES = 0.1
-
-
-@dataclass(frozen=True)
-class AnnotatorJob:
-    """One of several annotators of a case.
-
-    Attributes:
-        name: What he or she is called.
-        files: The originals of the label map.
-        protocol_name: Name of the annotation protocol.
-        plan: How the labels are rewritten, and what was looked for.
-    """
-
-    name: str
-    files: tuple[Path, ...]
-    protocol_name: str
-    plan: LabelPlan
-
-
-@dataclass(frozen=True)
-class CaseJob:
-    """Everything needed to convert one case; small, because it travels to a worker.
-
-    Attributes:
-        identifier: nnU-Net's name of the case.
-        source_name: Name of the source in the pool.
-        protocol_name: Name of the annotation protocol of this case.
-        protocol: What was looked for in this case.
-        root: The source's folder.
-        case: The original files.
-        plan: How its labels are rewritten.
-        read_labels: Reads the original files of a label map.
-        label_grid: How its label array lies on its image array.
-        axes: Where the axes of its image must run, where the source is known to have one orientation.
-        is_ct: Whether intensities are HU.
-        dataset_folder: Where the result goes.
-        copy: Copy image files that can stay as they are, in place of linking them.
-        annotators: Those whose own label maps are kept: none, or several.
-    """
-
-    identifier: str
-    source_name: str
-    protocol_name: str
-    protocol: AnnotationProtocol
-    root: Path
-    case: SourceCase
-    plan: LabelPlan
-    read_labels: Callable[[tuple[Path, ...]], Volume]
-    label_grid: LabelGrid
-    axes: str | None
-    is_ct: bool
-    dataset_folder: Path
-    copy: bool
-    annotators: tuple[AnnotatorJob, ...] = ()
-
-    @property
-    def image_file(self) -> Path:
-        """Where the image goes."""
-        return self.dataset_folder / "imagesTr" / f"{self.identifier}_0000{FILE_ENDING}"
-
-    @property
-    def label_file(self) -> Path:
-        """Where the label map goes."""
-        return self.dataset_folder / "labelsTr" / f"{self.identifier}{FILE_ENDING}"
-
-    @property
-    def annotator_files(self) -> dict[str, Path]:
-        """Where the label maps of single annotators go."""
-        return {
-            annotator.name: self.dataset_folder / ANNOTATORS_FOLDER / annotator.name / f"{self.identifier}{FILE_ENDING}"
-            for annotator in self.annotators
-        }
-
-    @property
-    def results(self) -> tuple[Path, ...]:
-        """Every file this case becomes."""
-        return (self.image_file, self.label_file, *self.annotator_files.values())
-
-    def relative(self, files: tuple[Path, ...]) -> tuple[str, ...]:
-        """Original files as the manifest names them."""
-        return tuple(file.relative_to(self.root).as_posix() for file in files)
 
 
 def convert_case(job: CaseJob) -> CaseRecord:
@@ -134,7 +45,7 @@ def convert_case(job: CaseJob) -> CaseRecord:
     if job.case.by_majority:
         labels = majority_labels(list(drawn.values()), [annotator.plan.protocol for annotator in job.annotators])
     else:
-        labels, own_notes = _our_labels(job, job.plan, original, job.case.label_files)
+        labels, own_notes = our_labels(job, job.plan, original, job.case.label_files)
         notes = [*own_notes, *notes]
     image, header, image_notes = _place_image(job, original)
     write_nifti(labels, label_header(header, labels.dtype), job.label_file)
@@ -173,68 +84,11 @@ def _drawn_by_each(job: CaseJob, image: Volume) -> tuple[dict[str, np.ndarray], 
     drawn, notes = {}, []
     for annotator in job.annotators:
         try:
-            drawn[annotator.name], own_notes = _our_labels(job, annotator.plan, image, annotator.files)
+            drawn[annotator.name], own_notes = our_labels(job, annotator.plan, image, annotator.files)
         except UNREADABLE as error:
             raise ValueError(f"annotator '{annotator.name}' ({', '.join(job.relative(annotator.files[:1]))}): {error}") from error
         notes += [f"annotator '{annotator.name}': {note}" for note in own_notes]
     return drawn, notes
-
-
-def _our_labels(job: CaseJob, plan: LabelPlan, image: Volume, files: tuple[Path, ...]) -> tuple[np.ndarray, list[str]]:
-    """One label map of the case on the image's grid in RAS, with our ids; nothing is drawn where nobody annotated the case."""
-    if not files:
-        return np.zeros(to_ras(image).array.shape, dtype=np.uint8, order="F"), []
-    drawn = job.read_labels(files)
-    labels, notes = _labels_in_ras(job, image, drawn)
-    notes += drawn.notes
-    if job.label_grid is LabelGrid.ARRAYS_FLIPPED_Y and job.is_ct:
-        notes += flip_notes(labels, to_ras(image))
-    labels, side_notes = _with_our_ids(plan, labels, to_ras(image))
-    return labels, [*notes, *side_notes]
-
-
-def _labels_in_ras(job: CaseJob, image: Volume, labels: Volume) -> tuple[np.ndarray, list[str]]:
-    """The label array as it lies on the image, both in RAS."""
-    if labels.affine is None:
-        labels = Volume(labels.array, image.affine)
-    elif job.label_grid is LabelGrid.BOX:
-        image, labels = to_ras(image), placed_in(labels, image)
-    elif job.label_grid is LabelGrid.HEADERS:
-        image, labels = to_ras(image), to_ras(labels)
-    if labels.array.shape != image.array.shape:
-        raise ValueError(f"the image has shape {image.array.shape}, the label map {labels.array.shape}; they must be the same")
-    if job.label_grid is LabelGrid.ARRAYS_FLIPPED_Y:
-        return to_ras(Volume(labels.array[:, ::-1], image.affine)).array, []
-    if same_grid(image, labels):
-        return to_ras(Volume(labels.array, image.affine)).array, []
-    if job.label_grid is LabelGrid.ARRAYS:
-        return to_ras(Volume(labels.array, image.affine)).array, [
-            "the label's header differs from the image's; the arrays were taken to match"
-        ]
-    raise ValueError(
-        f"image and label map lie at different places (in {AXES}, affine {_in_words(image)} against {_in_words(labels)}); "
-        "mend the header that is wrong"
-    )
-
-
-def _with_our_ids(plan: LabelPlan, labels: np.ndarray, image: Volume) -> tuple[np.ndarray, list[str]]:
-    """The label map with our ids; unknown ids are refused before anything is derived from them."""
-    if not plan.right_ids:
-        return _remap(labels, plan.mapping), []
-    labels, notes = _remap(labels, {number: number for number in plan.source_ids}), []
-    for organ, right_ids in plan.right_ids.items():
-        labels, organ_notes = split_sides(labels, image, organ, right_ids)
-        notes += organ_notes
-    return _remap(labels, plan.mapping), notes
-
-
-def _remap(labels: np.ndarray, mapping: dict[int, int]) -> np.ndarray:
-    """`remap_labels`, reading only the box that holds anything: organs fill a tenth of a scan."""
-    box = bounding_box(labels != 0)
-    part = remap_labels(np.ascontiguousarray(labels[box]), mapping)
-    remapped = np.zeros(labels.shape, dtype=part.dtype, order="F")
-    remapped[box] = part
-    return remapped
 
 
 def _count(labels: np.ndarray) -> dict[int, int]:
@@ -274,7 +128,3 @@ def link_file(original: Path, path: Path, *, copy: bool) -> None:
                 place(original, temporary)
                 return
         shutil.copyfile(original, temporary)
-
-
-def _in_words(volume: Volume) -> str:
-    return np.array2string(volume.affine[:3], precision=2, suppress_small=True, separator=",").replace("\n", "")

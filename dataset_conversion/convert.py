@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_partial.dataset_conversion.case import ANNOTATORS_FOLDER, FILE_ENDING, CaseJob
+from nnunet_partial.dataset_conversion.case_job import ANNOTATORS_FOLDER, FILE_ENDING, CaseJob
 from nnunet_partial.dataset_conversion.duplicates.scan_groups import with_recorded_scans
 from nnunet_partial.dataset_conversion.journal import Journal
 from nnunet_partial.dataset_conversion.listing import ConversionError

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.case import CaseJob
+from nnunet_partial.dataset_conversion.case_job import CaseJob
 from nnunet_partial.dataset_conversion.image_files.dicom import series_files
 from nnunet_partial.labels import CaseRecord, write_json
 

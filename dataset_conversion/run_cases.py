@@ -3,7 +3,8 @@
 import errno
 from collections.abc import Iterator
 
-from nnunet_partial.dataset_conversion.case import UNREADABLE, CaseJob, convert_case
+from nnunet_partial.dataset_conversion.case import UNREADABLE, convert_case
+from nnunet_partial.dataset_conversion.case_job import CaseJob
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.workers import in_parallel
 from nnunet_partial.labels import CaseRecord

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.case import AnnotatorJob, CaseJob
+from nnunet_partial.dataset_conversion.case_job import AnnotatorJob, CaseJob
 from nnunet_partial.dataset_conversion.dataset_ids import same_id_faults
 from nnunet_partial.dataset_conversion.journal import JOURNAL_FOLDER, Journal, fingerprint
 from nnunet_partial.dataset_conversion.label_plan import LabelPlan
@@ -195,33 +195,3 @@ def skipped_lines(skipped: list[SkippedRecord]) -> list[str]:
     for record in skipped:
         items.setdefault((record.source, record.reason), []).append(record.item)
     return [f"{source}: {len(names)} skipped, {reason}: {first_of(names)}" for (source, reason), names in items.items()]
-
-
-def describe_pool(config: Path | PoolConfig, output_root: Path, *, copy: bool = False) -> str:
-    """What `convert_pool` would do, in words; reads file names and writes nothing.
-
-    Raises:
-        ConversionError: faults of the pool, of its folders or of the place where the dataset would go; all are listed.
-    """
-    work = plan_work(config, output_root, copy=copy)
-    journal = Journal(work.folder)
-    finished = sum(record is not None for record in finished_records(work, journal)[1].values())
-    cases = Counter((job.source_name, job.protocol_name) for job in work.jobs)
-    lines = [
-        f"{work.folder}: {len(work.jobs)} cases ({finished} are finished), labels 0 background, "
-        + ", ".join(f"{n} {c}" for n, c in enumerate(work.pool.classes, 1))
-    ]
-    roots = {source.config.prefix: source.root for source in work.sources}
-    for (name, protocol_name), count in cases.items():
-        protocol = work.protocols[protocol_name]
-        annotated = ", ".join(f"{number} = {' or '.join(classes)}" for number, classes in protocol.labels.items())
-        missing = [c for c in work.pool.classes if c not in protocol.annotated_classes]
-        lines.append(
-            f"  {name}: {count} cases from {roots[name]}; annotated: {annotated or 'nothing'}; "
-            f"unannotated: {', '.join(missing) or 'nothing'}"
-        )
-    lines += [f"  {line.replace(' skipped', ' would be skipped', 1)}" for line in skipped_lines(work.skipped)]
-    lines += [f"  {sentence}: take care how they are split" for sentence in work.overlaps]
-    lines += [f"  fault: source '{record.source}': {record.reason}" for record in work.faults]
-    lines += [f"  case '{identifier}' would be removed: it is no longer in the pool" for identifier in work.stale(journal)]
-    return "\n".join(lines)

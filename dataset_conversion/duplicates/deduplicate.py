@@ -8,7 +8,7 @@ from typing import Literal
 
 import nibabel as nib
 
-from nnunet_partial.dataset_conversion.case import FILE_ENDING
+from nnunet_partial.dataset_conversion.case_job import FILE_ENDING
 from nnunet_partial.dataset_conversion.duplicates.merge_cases import merge_fault, merge_labels, plan_merge
 from nnunet_partial.dataset_conversion.duplicates.scan_groups import record_groups
 from nnunet_partial.dataset_conversion.image_files.nifti import label_header, write_nifti

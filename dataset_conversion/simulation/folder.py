@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset_conversion.case import ANNOTATORS_FOLDER
+from nnunet_partial.dataset_conversion.case_job import ANNOTATORS_FOLDER
 from nnunet_partial.dataset_conversion.dataset_ids import same_id_faults
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.simulation.annotated_dataset import AnnotatedDataset
