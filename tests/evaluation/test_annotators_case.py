@@ -99,11 +99,25 @@ def test_sides_and_unions(files):
     assert union["by_annotator"]["bob"]["Dice_to_prediction"] == pytest.approx(4 / 6)
 
 
+def test_an_annotator_who_drew_something_else_shows(tmp_path):
+    """As in the paper's brain tumor 2: two agree, the third is far from both."""
+    same, other = [1, 1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1, 0]
+    drawn = {"case": {"ann": same, "bob": [*same[:3], 0, *same[4:]], "cy": other}}
+    content = dataset_json(case=dict.fromkeys(drawn["case"], "liver"))
+    found = measured((write_drawn(tmp_path, drawn), None), content=content)["per_annotator"]
+    assert found["cy"]["IoU_distance_to_others"] == pytest.approx((6 / 7 + 1) / 2)
+    assert found["cy"]["IoU_distance_among_others"] == pytest.approx(1 / 4)
+    assert found["ann"]["IoU_distance_to_others"] == pytest.approx((1 / 4 + 6 / 7) / 2)
+    assert found["ann"]["per_class"] == {"liver": {"cases": 1, **{k: v for k, v in found["ann"].items() if "others" in k}}}
+
+
 def test_identical_annotators_are_judged_as_one_label_map(tmp_path):
     rng = np.random.default_rng(3)
-    labels = np.zeros((6, 12, 12), int)
+    labels = np.zeros((6, 12, 40), int)
     labels[1:4, 2:8, 3:9] = 1
-    sure = np.where(rng.random(labels.shape) < 0.9, labels, rng.integers(0, 2, labels.shape))  # right in most voxels
+    wrong = rng.random(labels.shape) < 0.05
+    wrong[:, :, 10:] = False  # from there on it is more than 10 mm to anything that anybody shows
+    sure = labels ^ wrong
     probability = {"case": {1: np.where(sure == 1, 0.6 + 0.4 * rng.random(labels.shape), 0.4 * rng.random(labels.shape))}}
     for annotator in ("ann", "bob", "cy"):
         write_map(tmp_path / "annotators" / annotator / "case.nii.gz", labels)
@@ -125,6 +139,7 @@ def test_identical_annotators_are_judged_as_one_label_map(tmp_path):
     for name in ("Precision", "Recall", "HD95_mm", "n_pred", "n_ref"):
         assert found["levels"]["50"][name] == pytest.approx(expected[name])
     assert (found["diversity_pairs"], found["disagreement"]) == (0, 0)
+    assert summary["calibration"]["liver"]["voxels"] == 6 * 12 * 20
     for name in ("ECE", "Brier", "voxels"):
         assert summary["calibration"]["liver"][name] == pytest.approx(ordinary["calibration"][1][name])
 
