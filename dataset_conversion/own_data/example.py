@@ -25,6 +25,12 @@ labels:                             # id in the file: class (DICOM-SEG: segment 
 #   lesion: {class: liver_tumor, inside: liver}
 # missing_mask: unannotated         # a mask that is missing was not looked for (default), or `absent`: looked for, not there
 
+# ... or several annotators who drew the same cases, each with label maps or with masks (all of one kind) of his or her own.
+# Without label_maps and masks above, a case gets what most of its annotators say.
+# annotators:
+#   anna: {label_maps: "anna/{case}.nii.gz"}
+#   ben: {label_maps: "ben/{case}.nii.gz", annotated: [1, 3]}   # what ben looked for (default: `annotated` below)
+
 # annotated: [1, 3]                 # which of the labels were looked for in every case (default: all); the others may be
                                     # drawn here and there, but where they are not, nobody can say that they are not there
 # label_grid: headers               # the label's header says where it lies (default), or `arrays`: voxel by voxel, whatever

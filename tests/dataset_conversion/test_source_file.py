@@ -28,7 +28,9 @@ def test_the_lines_of_the_example_that_are_switched_off_are_right_too(tmp_path):
     lines, keep = [], True
     for line in EXAMPLE.splitlines():
         keep = keep and not line.startswith("# One label map")
-        if line.startswith("# ... or one binary mask"):
+        if line.startswith("# ... or "):
+            keep = line.startswith("# ... or one binary mask")
+        elif not line:
             keep = True
         elif keep and line.startswith(("# masks", "#   ", "# labels", "# missing")):
             lines.append(line[2:])
