@@ -25,18 +25,23 @@ file a job), results.csv (the Dice of every case and organ) and tables.md (what 
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.missing_labels_tables import PARENT, write_tables
+from benchmarks.trainings import (
+    CONFIGURATION,
+    PLANS,
+    annotation_of,
+    plan_tiny,
+    refuse_other_lengths,
+    run,
+    run_all,
+    set_up,
+    train_command,
+)
 from nnunet_partial.evaluation import evaluate_folder, write_summary
-from nnunet_partial.labels import Annotation, write_json
-from nnunet_partial.paths import TRAINER_FOLDER, TRAINER_VARIABLE
 from nnunet_partial.pseudo_labels.files import RunFiles
 from nnunet_partial.training.splits import stratified_splits, unannotated_anywhere
 
@@ -53,10 +58,6 @@ METHODS = (*TRAINERS, *ROUNDS)
 MOST_ROUNDS = 3
 CONFIDENCE_EPOCHS = "2"  # of its network, in every round
 FULL_ID, FULL_NAME = 700, "Abdomen"  # the dataset with alpha percent of the annotations has the id 700 + alpha
-PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
-REUSED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}  # fresh memory is most of the time on a CPU
-# nnUNetv2_train takes a thread for every core; trainings side by side that do would wait for each other
-TRAIN = "import torch; torch.set_num_threads = lambda n: None; from nnunetv2.run.run_training import *; run_training_entry()"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Job:
     alpha: int
     method: str
     fold: int
+    round_epochs: int
 
     @property
     def dataset(self) -> str:
@@ -92,17 +94,13 @@ class Job:
         """Whether the last predictions are there and judged by the trainer."""
         return (self.files(out).validation(self.rounds) / "summary.json").exists()
 
-    def command(self, out: Path, round_epochs: int) -> list[str]:
+    def command(self, out: Path) -> list[str]:
         """What does the job, or what is left of it."""
-        where = [str(FULL_ID + self.alpha), CONFIGURATION, str(self.fold)]
         if self.method in TRAINERS:
-            fold = self.files(out).fold
-            finished = (fold / "checkpoint_final.pth").exists()
-            rest = ["--val"] if finished else ["--c"] if any(fold.glob("checkpoint_*.pth")) else []
-            return [sys.executable, "-c", TRAIN, *where, "-tr", TRAINERS[self.method], "-p", PLANS, "-device", "cpu", *rest]
+            return train_command(self.dataset, self.fold, TRAINERS[self.method], self.files(out).fold)
         criterion, rounds = ROUNDS[self.method]
-        model = ["-d", where[0], "-c", where[1], "-f", where[2], "-tr", TRAINERS[PARENT], "-p", PLANS]
-        epochs = str(round_epochs * MOST_ROUNDS // rounds)  # as many iterations in one round as in three
+        model = ["-d", self.dataset, "-c", CONFIGURATION, "-f", str(self.fold), "-tr", TRAINERS[PARENT], "-p", PLANS]
+        epochs = str(self.round_epochs * MOST_ROUNDS // rounds)  # as many iterations in one round as in three
         how = ["--name", self.method, "--criterion", criterion, "--rounds", str(rounds), "--epochs", epochs]
         if criterion == "confidence":
             how += ["--confidence-epochs", CONFIDENCE_EPOCHS]
@@ -113,7 +111,7 @@ def main() -> None:
     """Run what is missing, write results.csv and the tables."""
     args = build_parser().parse_args()
     out = args.out.resolve()
-    jobs = [Job(alpha, method, fold) for method in METHODS for alpha in args.alpha for fold in args.folds]
+    jobs = [Job(alpha, method, fold, args.round_epochs) for method in METHODS for alpha in args.alpha for fold in args.folds]
     if not args.tables_only:
         out.mkdir(parents=True, exist_ok=True)
         refuse_other_lengths(out, {name: getattr(args, name) for name in ("epochs", "iterations", "round_epochs", "settings")})
@@ -122,7 +120,7 @@ def main() -> None:
         plan(out, args.alpha, environment, lengths(args))
         wanted = [job for job in jobs if job.method in args.only]
         for stage in stages(wanted):
-            run_all(stage, out, environment, args)
+            run_all(stage, out, environment, args.processes)
     rows = [row for job in jobs for row in judged(job, out)]
     write_tables(rows, {(job.alpha, job.method, job.fold): job.files(out) for job in jobs if job.rounds}, out)
 
@@ -162,26 +160,6 @@ def lengths(args: argparse.Namespace) -> list[str]:
     return [*(f"{name}={value}" for name, value in lengths.items()), *args.settings]
 
 
-def refuse_other_lengths(out: Path, lengths: dict) -> None:
-    """Trainings of two lengths in one folder would be compared as if they were alike."""
-    file = out / "study.json"
-    if not file.exists():
-        write_json(lengths, file)
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if found != lengths:
-        raise SystemExit(f"{out} was begun with {found}, not {lengths}; take another --out, or delete it")
-
-
-def set_up(out: Path) -> dict[str, str]:
-    """nnU-Net's folders below `out`, and settings for single-threaded trainings side by side."""
-    folders = {name: str(out / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    for folder in (*folders.values(), out / "logs"):
-        Path(folder).mkdir(exist_ok=True)
-    few = {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, **folders, **few, TRAINER_VARIABLE: str(TRAINER_FOLDER), "PATH": path}
-
-
 def dataset_name(alpha: int | None = None) -> str:
     """Of the dataset with alpha percent of the annotations; without alpha, of the one that has them all."""
     return f"Dataset{FULL_ID + alpha}_{FULL_NAME}_alpha{alpha}" if alpha else f"Dataset{FULL_ID}_{FULL_NAME}"
@@ -208,48 +186,7 @@ def plan(out: Path, alphas: Sequence[int], environment: dict[str, str], settings
         for fold, split in enumerate(splits):
             if untaught := unannotated_anywhere(partial, split["train"]):
                 raise SystemExit(f"alpha {alpha}, fold {fold}: nobody looked for {', '.join(untaught)} in the training cases")
-        file = out / "nnUNet_preprocessed" / dataset_name(alpha) / "splits_final.json"
-        if not file.exists():
-            what = ["-d", str(FULL_ID + alpha), "--tiny", "-c", CONFIGURATION, "-np", "2", "--set", *settings]
-            run(["nnunet_partial", "plan", *what], out, environment)
-            halve_batches(file.with_name(f"{PLANS}.json"))
-            write_json(splits, file)
-
-
-def halve_batches(file: Path) -> None:
-    """Batches of two, one patch of which is centred on an organ, in place of one of four: organs are found sooner on a CPU."""
-    plans = json.loads(file.read_text(encoding="utf-8"))
-    plans["configurations"][CONFIGURATION]["batch_size"] = 2
-    write_json(plans, file)
-
-
-def annotation_of(out: Path, dataset: str) -> Annotation:
-    """What was looked for in each case of a dataset."""
-    return Annotation.from_dataset_json(json.loads((out / "nnUNet_raw" / dataset / "dataset.json").read_text(encoding="utf-8")))
-
-
-def run_all(jobs: Iterable[Job], out: Path, environment: dict[str, str], args: argparse.Namespace) -> None:
-    """Do the jobs in order, a few at a time; one that fails does not stop the others, but the study."""
-    training = {**environment, **REUSED_MEMORY, "nnUNet_n_proc_DA": "0"}
-
-    def run_job(job: Job) -> int:
-        if job.is_done(out):
-            return 0
-        command = job.command(out, args.round_epochs)
-        print(f"{job.name}: starts", flush=True)
-        with (out / "logs" / f"{job.name}.log").open("a") as log:
-            log.write(f"$ {' '.join(command)}\n")
-            log.flush()
-            code = subprocess.run(command, cwd=out, env=training, stdout=log, stderr=log).returncode
-        print(f"{job.name}: {'ends' if not code else f'fails ({code}), see its log'}", flush=True)
-        return code
-
-    jobs = list(jobs)
-    with ThreadPoolExecutor(args.processes) as pool:
-        codes = list(pool.map(run_job, jobs))
-    failed = [job.name for job, code in zip(jobs, codes, strict=True) if code]
-    if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}; their logs lie in {out / 'logs'}. Run the same again to go on")
+        plan_tiny(dataset_name(alpha), out, environment, settings, splits)
 
 
 def judged(job: Job, out: Path) -> list[dict]:
@@ -274,12 +211,6 @@ def full_summary(job: Job, out: Path, predictions: Path) -> dict:
         annotation = annotation_of(out, job.dataset)
         write_summary(evaluate_folder(references, predictions, annotation, full_reference=True, allow_missing=True), file)
     return json.loads(file.read_text(encoding="utf-8"))
-
-
-def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
-    """Run a command as a user would, and say which."""
-    print("$", " ".join(command), flush=True)
-    subprocess.run(command, cwd=folder, env=environment, check=True)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,15 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from benchmarks.trainings import CONFIGURATION, PLANS, run, run_all, set_up, train_command
 from nnunet_partial.demo.picture import draw_picture
 from nnunet_partial.evaluation import evaluate_folder, write_summary
 from nnunet_partial.labels import Annotation, write_json
-from nnunet_partial.paths import TRAINER_FOLDER, TRAINER_VARIABLE
 from nnunet_partial.report.slices import read_shown_case
 
 CLASSES = ("liver", "spleen", "pancreas", "kidney_left", "kidney_right")
@@ -36,7 +35,6 @@ SOURCES = {
 }
 PER_SOURCE = 3
 POOL, HELD_OUT = "Dataset500_Abdomen", "Dataset599_HeldOut"
-REUSED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}  # fresh memory is most of the time on a CPU
 
 
 def main() -> None:
@@ -59,23 +57,13 @@ def main() -> None:
     lengths = [f"num_epochs={args.epochs}", "num_iterations_per_epoch=50", "num_val_iterations_per_epoch=4", *args.settings]
     if not (out / "nnUNet_results" / POOL).exists():
         run(["nnunet_partial", "plan", "-d", "500", "--tiny", "-np", "2", "--set", *lengths], out, environment)
-    train(out, environment)
+    run_all([Training(name) for name in TRAINERS], out, environment, processes=2)
     for name, trainer in TRAINERS.items():
         model = ["-d", "500", "-c", "3d_fullres", "-f", "all", "-tr", trainer]
         images = str(out / "nnUNet_raw" / HELD_OUT / "imagesTr")
         how = ["-i", images, "-o", f"predictions_{name}", "-device", "cpu", "-npp", "1", "-nps", "1"]
         run(["nnUNetv2_predict", *model, *how, "--continue_prediction"], out, environment)
     report(out)
-
-
-def set_up(out: Path) -> dict[str, str]:
-    """nnU-Net's folders below `out`, and settings for two trainings side by side on two cores."""
-    folders = {name: str(out / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    for folder in folders.values():
-        Path(folder).mkdir(exist_ok=True)
-    few = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, **folders, **few, **REUSED_MEMORY, TRAINER_VARIABLE: str(TRAINER_FOLDER), "PATH": path}
 
 
 def lay_out(data: Path, out: Path) -> None:
@@ -95,25 +83,23 @@ def lay_out(data: Path, out: Path) -> None:
     (out / "held_out.yaml").write_text(f"dataset: {{id: 599, name: HeldOut}}\n{classes}  - {{source: btcv, path: held_out}}\n")
 
 
-def train(out: Path, environment: dict[str, str]) -> None:
-    """Both trainings side by side, each with one thread; a finished one is not repeated."""
-    started = []
-    for name, trainer in TRAINERS.items():
-        results = out / "nnUNet_results" / POOL / f"{trainer}__nnUNetPlans__3d_fullres" / "fold_all"
-        if (results / "checkpoint_final.pth").exists():
-            continue
-        resume = ["--c"] if any(results.glob("checkpoint_*.pth")) else []
-        # nnUNetv2_train takes a thread for every core; two trainings that do would wait for each other
-        code = (
-            "import torch; torch.set_num_threads = lambda n: None; from nnunetv2.run.run_training import *; run_training_entry()"
-        )
-        command = [sys.executable, "-c", code, "500", "3d_fullres", "all", "-tr", trainer, "-device", "cpu", *resume]
-        with (out / f"train_{name}.log").open("a") as log:
-            started.append(subprocess.Popen(command, cwd=out, env=environment, stdout=log, stderr=log))
-        time.sleep(5)
-    failed = [process.args for process in started if process.wait()]
-    if failed:
-        raise SystemExit(f"a training failed; its log lies in {out}: {failed}")
+@dataclass(frozen=True)
+class Training:
+    """One of the two networks on all cases of the pool."""
+
+    name: str
+
+    def folder(self, out: Path) -> Path:
+        """Where its checkpoints lie."""
+        return out / "nnUNet_results" / POOL / f"{TRAINERS[self.name]}__{PLANS}__{CONFIGURATION}" / "fold_all"
+
+    def is_done(self, out: Path) -> bool:
+        """Whether it is trained."""
+        return (self.folder(out) / "checkpoint_final.pth").exists()
+
+    def command(self, out: Path) -> list[str]:
+        """What trains it."""
+        return train_command(POOL, "all", TRAINERS[self.name], self.folder(out))
 
 
 def report(out: Path) -> None:
@@ -162,12 +148,6 @@ def draw(out: Path, summaries: dict[str, dict], training_cases: int) -> None:
     annotated = dict.fromkeys(CLASSES, 2 * PER_SOURCE)  # by the full source and by one more
     dice = [[means[name][key] for name in TRAINERS] for key in shown]
     draw_picture(cases, dice, annotated, training_cases, out / "real_ct.png", scans="scans")
-
-
-def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
-    """Run a command as a user would, and say which."""
-    print("$", " ".join(command), flush=True)
-    subprocess.run(command, cwd=folder, env=environment, check=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""The tables of `benchmarks.soft_labels`, after tables 2 and 3 of Silva & Oliveira 2021.
+
+A fold's figure is the mean over organs of the mean over its validation cases; tables give mean and sample standard deviation over
+folds, and compare methods case by case.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_partial.evaluation.paired import bootstrap_interval, holm, wilcoxon_p
+from nnunet_partial.labels import replacing
+
+KEYS = ["method", "fold", "case", "class"]
+METHOD_COLUMNS = {  # figure -> its column, factor, decimals
+    "ECE": ("ECE", 100, 2),
+    "Brier": ("Brier", 100, 2),
+    "Dice_over_levels": ("Dice, 9 levels", 100, 2),
+    "Precision_over_levels": ("precision", 100, 2),
+    "Recall_over_levels": ("recall", 100, 2),
+    "HD95_over_levels_mm": ("HD95 (mm)", 1, 1),
+    "GED2_pairs": ("GED²", 1, 4),
+    "IoU_distance": ("IoU distance", 1, 4),
+    "diversity_pairs": ("diversity", 1, 4),
+    "Dice_expected": ("expected Dice", 100, 2),
+    "Dice_truth": ("Dice, truth", 100, 2),
+}
+COMPARED = (
+    ("majority", "soft"),
+    ("majority_dice", "soft"),
+    ("majority_dice", "soft_dice"),
+    ("soft_dice", "soft"),
+    ("soft", "soft_pooled"),
+)
+COMPARED_FIGURES = ("ECE", "Brier", "Dice_over_levels", "GED2_pairs", "Dice_truth")
+METHODS_TEXT = """## Methods (after tables 2 and 3)
+
+ECE and Brier score in %, against the share of votes of each voxel around the organ; Dice, precision, recall (%) and HD95: mean
+over the confidence levels 10 % to 90 %, probabilities cut there against shares of votes cut there. GED²: squared generalized
+energy distance; IoU distance: to the annotators, expected; diversity: the annotators' own; expected Dice (%): of the prediction
+at 50 % with an annotator. Dice, truth (%): of the predicted label map with what the annotators were made from. Mean over organs
+(± standard deviation over folds)."""
+ORGANS_TEXT = """## Organs
+
+ECE and Dice over nine levels, %, mean over folds."""
+DIFFERENCES_TEXT = """## Paired differences
+
+Each case's mean over the organs, first minus second (ECE, Brier, Dice in points): mean over the cases of all folds that both have
+judged; 95 % interval (bootstrap over cases); Wilcoxon signed-rank test, two-sided, with Holm's correction over the whole table
+(*: below 0.05). The cases of a fold share a network: this says whether a difference holds over patients, not over trainings."""
+
+
+def write_tables(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Write results.csv and tables.md, and print the tables."""
+    if not rows:
+        raise SystemExit(f"there are no predictions in {out} yet")
+    frame = pd.DataFrame(rows, columns=[*KEYS, *METHOD_COLUMNS])
+    with replacing(out / "results.csv") as temporary:
+        frame.to_csv(temporary, index=False)
+    parts = (METHODS_TEXT, methods_table(frame), ORGANS_TEXT, organs_table(frame), DIFFERENCES_TEXT, differences_table(frame))
+    text = "\n\n".join(parts) + "\n"
+    with replacing(out / "tables.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def methods_table(frame: pd.DataFrame) -> str:
+    """Rows methods, columns figures."""
+    figures = list(METHOD_COLUMNS)
+    by_class = frame.groupby(["method", "fold", "class"], sort=False)[figures].mean()
+    folds = by_class.groupby(["method", "fold"], sort=False).mean()
+    rows = [
+        [method, *(_spread(folds.loc[method, name], *METHOD_COLUMNS[name][1:]) for name in figures)]
+        for method in folds.index.unique("method")
+    ]
+    every = sorted(frame["fold"].unique())
+    lacking = {
+        f"{method}: folds {', '.join(map(str, found))} only"
+        for method, own in frame.groupby("method")
+        if (found := sorted(own["fold"].unique())) != every
+    }
+    note = f"\n\nNot comparable yet: {'; '.join(sorted(lacking))}." if lacking else ""
+    return _markdown(["method", *(METHOD_COLUMNS[name][0] for name in figures)], rows) + note
+
+
+def organs_table(frame: pd.DataFrame) -> str:
+    """Rows methods, columns organs: two figures each."""
+    organs = list(frame["class"].unique())
+    means = frame.groupby(["method", "fold", "class"], sort=False)[["ECE", "Dice_over_levels"]].mean()
+    means = 100 * means.groupby(["method", "class"], sort=False).mean()
+    rows = []
+    for method in means.index.unique("method"):
+        found = means.loc[method].loc[organs]
+        cells = [f"{row['ECE']:.2f} / {row['Dice_over_levels']:.1f}" for _, row in found.iterrows()]
+        rows.append([method, *cells])
+    return _markdown(["method", *(f"{organ} (ECE / Dice)" for organ in organs)], rows)
+
+
+def differences_table(frame: pd.DataFrame) -> str:
+    """Pairs of methods, case by case."""
+    cases = frame.groupby(["method", "case"], sort=False)[list(COMPARED_FIGURES)].mean()
+    methods = set(frame["method"])
+    found = [
+        (first, second, figure, (cases.loc[second, figure] - cases.loc[first, figure]).dropna().to_numpy())
+        for first, second in COMPARED
+        if {first, second} <= methods
+        for figure in COMPARED_FIGURES
+    ]
+    p_values = [wilcoxon_p(differences) for *_, differences in found]
+    rows = []
+    for (first, second, figure, differences), p, corrected in zip(found, p_values, holm(p_values), strict=True):
+        name, factor, decimals = METHOD_COLUMNS[figure]
+        low, high = bootstrap_interval(differences)
+        mean = f"{factor * differences.mean():+.{decimals}f}{'*' if corrected < 0.05 else ''}"
+        interval = f"[{factor * low:+.{decimals}f}, {factor * high:+.{decimals}f}]"
+        higher = f"{(differences > 0).sum()} of {len(differences)}"
+        rows.append([f"{second} - {first}", name, higher, mean, interval, f"{p:.2g}", f"{corrected:.2g}"])
+    return _markdown(["difference", "of", "higher in", "mean", "95 % interval", "Wilcoxon p", "Holm p"], rows)
+
+
+def _spread(values: pd.Series, factor: int, decimals: int) -> str:
+    values = factor * values.dropna()
+    if not len(values):
+        return "-"
+    return f"{values.mean():.{decimals}f}" + (f" (± {values.std():.{decimals}f})" if len(values) > 1 else "")
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    left = sum(name in ("method", "difference", "of") for name in head)
+    rule = "|" + "---|" * left + "---:|" * (len(head) - left)
+    return "\n".join([_line(head), rule, *map(_line, rows)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
