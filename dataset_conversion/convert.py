@@ -1,15 +1,15 @@
 """All cases of a pool into one dataset of nnU-Net: in parallel, restartable, dataset.json last."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_partial.dataset_conversion.case_job import ANNOTATORS_FOLDER, FILE_ENDING, CaseJob
+from nnunet_partial.dataset_conversion.case_job import FILE_ENDING, CaseJob
 from nnunet_partial.dataset_conversion.duplicates.scan_groups import with_recorded_scans
 from nnunet_partial.dataset_conversion.journal import Journal
+from nnunet_partial.dataset_conversion.leftovers import CASE_FOLDERS, remove_leftovers
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.pool_config import PoolConfig
 from nnunet_partial.dataset_conversion.run_cases import run_cases
@@ -25,8 +25,6 @@ from nnunet_partial.labels import (
     write_manifest,
 )
 from nnunet_partial.labels.manifest import protocols_in_use
-
-_CASE_FOLDERS = ("imagesTr", "labelsTr")
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def convert_pool(config: Path | PoolConfig, output_root: Path, options: ConvertO
     work = plan_work(config, output_root, copy=options.copy)
     journal = Journal(work.folder)
     journal.folder.mkdir(parents=True, exist_ok=True)
-    for name in _CASE_FOLDERS:
+    for name in CASE_FOLDERS:
         (work.folder / name).mkdir(exist_ok=True)
     overlaps = [f"{sentence}: take care how they are split" for sentence in work.overlaps]
     for line in [
@@ -99,7 +97,7 @@ def convert_pool(config: Path | PoolConfig, output_root: Path, options: ConvertO
     if open_jobs or work.faults or work.stale(journal):
         for name in ("dataset.json", MANIFEST_NAME):  # they are true of a finished dataset only
             (work.folder / name).unlink(missing_ok=True)
-    _remove_leftovers(work, journal, part)
+    remove_leftovers(work, journal, part)
     faults = _run(open_jobs, len(part), journal, fingerprints, records, options)
     _judge_faults(work, faults, records, skip_bad=options.skip_bad)
     if num_parts > 1:
@@ -152,38 +150,6 @@ def _judge_faults(work: Work, faults: dict[str, str], records: dict[str, CaseRec
     for record in skipped:
         print(f"skipped as faulty: {record.reason}")
     work.skipped.extend(skipped)
-
-
-def _remove_leftovers(work: Work, journal: Journal, part: list[CaseJob]) -> None:
-    """Remove half files of a killed run, and the cases that are no longer in the pool; refuse files that are not ours."""
-    annotators = sorted(path for path in (work.folder / ANNOTATORS_FOLDER).glob("*") if path.is_dir())
-    folders = [*(work.folder / name for name in _CASE_FOLDERS), *annotators]
-    _remove_half_files([journal.folder, *folders], part, everything=len(part) == len(work.jobs))
-    for identifier in work.stale(journal):
-        for folder in folders:
-            for ending in (f"_0000{FILE_ENDING}", FILE_ENDING):
-                (folder / f"{identifier}{ending}").unlink(missing_ok=True)
-        journal.forget(identifier)
-        print(f"removed case '{identifier}': it is no longer in the pool")
-    ours = {path for job in work.jobs for path in job.results}
-    foreign = [
-        path
-        for folder in folders
-        for path in sorted(folder.iterdir())
-        if path not in ours and not path.name.startswith(".")  # another part's half files
-    ]
-    if foreign:
-        raise ConversionError(
-            [f"'{path}' was not made by this conversion; move it away" for path in foreign], where=work.folder.name
-        )
-
-
-def _remove_half_files(folders: Iterable[Path], part: list[CaseJob], *, everything: bool) -> None:
-    """Remove what a killed run left half written; a part leaves alone what another part may be writing."""
-    names = {path.name for job in part for path in job.results} | {f"{job.identifier}.json" for job in part}
-    for path in [path for folder in folders for path in folder.glob(".*.tmp*")]:
-        if everything or any(path.name.startswith(f".{name}.") for name in names):
-            path.unlink(missing_ok=True)
 
 
 def _write_dataset(work: Work, records: list[CaseRecord]) -> None:
