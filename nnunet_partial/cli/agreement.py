@@ -22,10 +22,12 @@ An annotator who did not look for a class, or not under an id of its own, says n
 
 EPILOG = """\
 examples:
-  nnunet_partial agreement -d 500                        the annotators alone; agreement/ in the dataset's folder
+  nnunet_partial agreement -d 500                        the annotators alone; annotators_agreement/ beside annotators/
   nnunet_partial agreement -d 500 -i PREDICTIONS -np 4   predictions too, four cases at a time; agreement/ in their folder
   nnunet_partial agreement -d 500 -i fold_0/validation --allow-missing -o agreement_0
                                                          the cases of one fold only
+  nnunet_partial agreement -d 517 -i PREDICTIONS -r $nnUNet_raw/Dataset517_X/annotatorsTs --full-reference
+                                                         held-out cases, all of whose annotators looked for every class
   nnunet_partial agreement -d 500 -i PREDICTIONS --variance-maps
                                                          and p (1 - p) of each voxel as images, of annotators and prediction
 
@@ -49,22 +51,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "-d", dest="dataset", required=True, metavar="ID", help="dataset id or name, such as 500 or Dataset500_Abdomen"
     )
+    parser.add_argument("-i", dest="predictions", type=Path, metavar="FOLDER", help="of nnUNetv2_predict --save_probabilities")
     parser.add_argument(
-        "-i",
-        dest="predictions",
-        type=Path,
-        metavar="FOLDER",
-        help="of nnUNetv2_predict --save_probabilities",
+        "-r", dest="references", type=Path, metavar="FOLDER", help="<annotator>/<case> (default: annotators/ of the dataset)"
     )
     parser.add_argument(
-        "-o", dest="output", type=Path, metavar="FOLDER", help="default: agreement/ in that of -i, or the dataset's"
+        "--full-reference",
+        action="store_true",
+        help="every annotator looked for every class, and every subfolder is one; its cases need not be in the dataset",
+    )
+    parser.add_argument(
+        "-o", dest="output", type=Path, metavar="FOLDER", help="default: agreement/ in that of -i, else beside the annotators"
     )
     parser.add_argument(
         "--allow-missing", action="store_true", help="with -i: leave out cases without a prediction, as in one fold's validation"
     )
-    parser.add_argument(
-        "--no-surface", dest="surface", action="store_false", help="with -i: leave out HD95, which takes most of the time"
-    )
+    parser.add_argument("--no-surface", dest="surface", action="store_false", help="with -i: leave out HD95")
     parser.add_argument("--variance-maps", action="store_true", help="write p (1 - p) of every case and class as an image")
     parser.add_argument("-np", dest="num_processes", type=int, default=1, metavar="N", help="cases at a time (default: 1)")
     parser.add_argument("--json", action="store_true", help="print the means as JSON in place of the tables")
@@ -85,15 +87,17 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--allow-missing needs predictions (-i)")
     name = dataset_name(args.dataset)
     dataset_json = read_dataset_json(name)
-    raw = nnunet_folder("nnUNet_raw") / name
-    output = args.output or (args.predictions or raw) / "agreement"
+    annotators = args.references or nnunet_folder("nnUNet_raw") / name / "annotators"
+    beside = annotators.with_name(f"{annotators.name}_agreement")
+    output = args.output or (args.predictions / "agreement" if args.predictions else beside)
     summary = annotator_agreement(
-        raw / "annotators",
+        annotators,
         Annotation.from_dataset_json(dataset_json),
         dataset_json["file_ending"],
         num_processes=args.num_processes,
         progress=not args.json,
         prediction_dir=args.predictions,
+        full_reference=args.full_reference,
         allow_missing=args.allow_missing,
         surfaces=args.surface,
         variance_dir=output / "variance_maps" if args.variance_maps else None,

@@ -86,7 +86,7 @@ def find_tasks(
                 protocol_name=FULL_PROTOCOL if full_reference else listed_case.protocol,
                 reference_file=reference_dir / f"{identifier}{file_ending}",
                 prediction_file=prediction_dir / f"{identifier}{file_ending}",
-                protocol=_full_protocol(annotation.space) if full_reference else annotation.protocol_of(identifier),
+                protocol=full_protocol(annotation.space) if full_reference else annotation.protocol_of(identifier),
                 space=annotation.space,
                 tolerances=tolerances,
                 probability_file=probability_files[identifier] if probability_dir is not None else None,
@@ -102,5 +102,6 @@ def _identifiers(folder: Path, file_ending: str) -> set[str]:
     return {path.name.removesuffix(file_ending) for path in folder.iterdir() if path.name.endswith(file_ending)}
 
 
-def _full_protocol(space: LabelSpace) -> AnnotationProtocol:
+def full_protocol(space: LabelSpace) -> AnnotationProtocol:
+    """Every class was looked for, each under its own label id."""
     return AnnotationProtocol(labels={number: (name,) for number, name in enumerate(space.classes, 1)})

@@ -26,7 +26,7 @@ def test_annotators_alone(cli, raw):
     assert "kidney_left: nobody drew it in 1 of 2 cases" in out
     assert "1 cases have one label map only and are not compared" in out
     assert "2 cases compared" in out
-    assert {path.name for path in (raw / "agreement").iterdir()} == {
+    assert {path.name for path in (raw / "annotators_agreement").iterdir()} == {
         "agreement.json",
         "agreement.csv",
         "agreement_annotators.csv",
@@ -45,6 +45,26 @@ def test_predictions_too(cli, raw, tmp_path):
     made_by = json.loads((predictions / "agreement" / "agreement.json").read_text(encoding="utf-8"))["made_by"]
     assert made_by["arguments"]["predictions"] == str(predictions)
     assert made_by["nnunet_partial"]
+
+
+def test_held_out_cases(cli, raw, tmp_path):
+    drawn = {"new": {"ann": [1, 1, 0, 0, 0, 0, 0, 0], "bob": [1, 2, 0, 0, 0, 0, 0, 0]}}
+    predictions = write_predictions(tmp_path / "predictions", {"new": {1: [0.9, 0.6, 0, 0, 0, 0, 0, 0]}})
+    references = write_drawn(raw / "annotatorsTs", drawn)
+    arguments = ("agreement", "-d", 500, "-r", references)
+    status, out, err = cli(*arguments, "--full-reference", "-i", predictions, "--json")
+    assert status == 0, err
+    found = json.loads(out)["per_class"]
+    assert found["liver"]["Dice_expected"]["mean"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["spleen"]["annotators"]["mean"] == 2
+    assert cli(*arguments, "--full-reference")[0] == 0
+    assert (raw / "annotatorsTs_agreement" / "agreement.json").is_file()
+    status, _, err = cli(*arguments)
+    assert status == 1
+    assert "case 'nested': annotator 'ann': " in err  # the dataset's own cases are not in that folder
+    (raw / "nothing").mkdir()
+    status, _, err = cli("agreement", "-d", 500, "-r", raw / "nothing", "--full-reference")
+    assert (status, "holds no label maps <annotator>/<case>.nii.gz" in err) == (1, True)
 
 
 def test_json_is_strict(cli, raw, tmp_path):

@@ -24,6 +24,7 @@ def annotator_agreement(
     progress: bool = False,
     *,
     prediction_dir: Path | str | None = None,
+    full_reference: bool = False,
     allow_missing: bool = False,
     surfaces: bool = True,
     variance_dir: Path | str | None = None,
@@ -39,6 +40,8 @@ def annotator_agreement(
         progress: Show a progress bar.
         prediction_dir: <identifier><file_ending> and <identifier>.npz of `nnUNetv2_predict --save_probabilities`; None
             measures the annotators alone.
+        full_reference: Every annotator looked for every class, and each subfolder of `annotators_dir` is one, whatever the
+            annotation says of the cases, which it need not know: for held-out cases.
         allow_missing: Whether cases without a prediction are merely listed; one fold's validation has many.
         surfaces: Measure HD95 at every confidence level.
         variance_dir: Where to write p (1 - p) of each case and class, of annotators and prediction; None writes none.
@@ -58,6 +61,7 @@ def annotator_agreement(
         annotation,
         file_ending,
         prediction_dir=prediction_dir,
+        full_reference=full_reference,
         allow_missing=allow_missing,
         surfaces=surfaces,
         variance_dir=variance_dir,

@@ -8,7 +8,8 @@ from nnunet_partial.evaluation.annotators.case import AgreementTask
 from nnunet_partial.evaluation.case import ClassKey
 from nnunet_partial.evaluation.label_maps import Geometry, geometry_faults, read_geometry
 from nnunet_partial.evaluation.probabilities import probability_faults
-from nnunet_partial.labels import Annotation, LabelError, LabelSpace
+from nnunet_partial.evaluation.tasks import full_protocol
+from nnunet_partial.labels import Annotation, AnnotationProtocol, LabelError, LabelSpace
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def find_agreement_tasks(
     file_ending: str = ".nii.gz",
     *,
     prediction_dir: Path | str | None = None,
+    full_reference: bool = False,
     allow_missing: bool = False,
     surfaces: bool = True,
     variance_dir: Path | str | None = None,
@@ -49,14 +51,12 @@ def find_agreement_tasks(
 ) -> AgreementTasks:
     """Find the files of every case that has annotators; arguments and errors as in `annotator_agreement`."""
     annotators_dir = Path(annotators_dir)
-    drawn_by = {key: case.annotators for key, case in sorted(annotation.cases.items()) if case.annotators}
-    if not drawn_by:
-        raise ValueError(
-            "dataset.json['annotation'] names no annotators for any case: this dataset has one label map a case, which "
-            "`nnunet_partial evaluate` judges"
-        )
     if not annotators_dir.is_dir():
         raise FileNotFoundError(f"there is no folder {annotators_dir} with the annotators' label maps; convert the dataset again")
+    if full_reference:
+        drawn_by = _by_folder(annotators_dir, annotation.space, file_ending)
+    else:
+        drawn_by = _by_dataset(annotation)
     predicted = set() if prediction_dir is None else _identifiers(Path(prediction_dir), file_ending)
     without = [] if prediction_dir is None else [identifier for identifier in drawn_by if identifier not in predicted]
     if prediction_dir is not None and len(without) == len(drawn_by):
@@ -67,8 +67,8 @@ def find_agreement_tasks(
     cases = [
         AgreementTask(
             identifier=identifier,
-            label_files={annotator: annotators_dir / annotator / f"{identifier}{file_ending}" for annotator in annotators},
-            protocols={annotator: annotation.protocols[name] for annotator, name in annotators.items()},
+            label_files={annotator: annotators_dir / annotator / f"{identifier}{file_ending}" for annotator in protocols},
+            protocols=protocols,
             space=annotation.space,
             prediction_file=None if prediction_dir is None else Path(prediction_dir) / f"{identifier}{file_ending}",
             probability_file=None if prediction_dir is None else Path(prediction_dir) / f"{identifier}.npz",
@@ -76,7 +76,7 @@ def find_agreement_tasks(
             variance_dir=None if variance_dir is None else Path(variance_dir),
             cache_dir=None if cache_dir is None else Path(cache_dir),
         )
-        for identifier, annotators in drawn_by.items()
+        for identifier, protocols in drawn_by.items()
         if identifier not in without
     ]
     faults = [] if allow_missing else [f"case '{identifier}' has no prediction in {prediction_dir}" for identifier in without]
@@ -86,11 +86,37 @@ def find_agreement_tasks(
         raise LabelError(faults, where=f"nothing was measured{hint}")
     return AgreementTasks(
         cases=cases,
-        with_one_map=sorted(set(annotation.cases) - set(drawn_by)),
+        with_one_map=[] if full_reference else sorted(set(annotation.cases) - set(drawn_by)),
         without_prediction=without,
         not_of_annotators=sorted(predicted - set(drawn_by)),
         space=annotation.space,
     )
+
+
+def _by_dataset(annotation: Annotation) -> dict[str, dict[str, AnnotationProtocol]]:
+    """Case -> annotator -> what he or she looked for, as the dataset says."""
+    found = {
+        identifier: {annotator: annotation.protocols[name] for annotator, name in case.annotators.items()}
+        for identifier, case in sorted(annotation.cases.items())
+        if case.annotators
+    }
+    if not found:
+        raise ValueError(
+            "dataset.json['annotation'] names no annotators for any case: this dataset has one label map a case, which "
+            "`nnunet_partial evaluate` judges"
+        )
+    return found
+
+
+def _by_folder(annotators_dir: Path, space: LabelSpace, file_ending: str) -> dict[str, dict[str, AnnotationProtocol]]:
+    """The same of annotators who looked for every class, from the label maps that there are."""
+    found: dict[str, dict[str, AnnotationProtocol]] = {}
+    for folder in sorted(path for path in annotators_dir.iterdir() if path.is_dir()):
+        for identifier in sorted(_identifiers(folder, file_ending)):
+            found.setdefault(identifier, {})[folder.name] = full_protocol(space)
+    if not found:
+        raise ValueError(f"{annotators_dir} holds no label maps <annotator>/<case>{file_ending}")
+    return dict(sorted(found.items()))
 
 
 def _faults(task: AgreementTask) -> list[str]:
