@@ -119,6 +119,8 @@ def _merge_group(
     protocols = [manifest.protocols[record.protocol] for record in records]
     plan = plan_merge(protocols, manifest.space)
     labels, notes = merge_labels([volume.array for volume in volumes], protocols, plan)
+    behind = [record.identifier for record in records[1:] if record.annotators]
+    notes += [f"the label maps of single annotators of {_quoted(behind)} are left behind"] if behind else []
     write_nifti(labels, label_header(nib.load(files[0]).header, labels.dtype), building / "labelsTr" / files[0].name)
     counts = count_labels(labels)
     counts.pop(0, None)

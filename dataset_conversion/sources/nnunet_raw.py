@@ -5,7 +5,8 @@ Layout: `imagesTr/<case>_0000<ending>`, `labelsTr/<case><ending>` and `dataset.j
 Endings: .nii.gz, .nii, .nrrd, .mha.
 Names: the vocabulary's ("Left Kidney" is kidney_left); others are put in lower case with underscores.
 Annotated: every class of dataset.json in every case, because nnU-Net's format cannot say otherwise; but where dataset.json has
-an `annotation` block (datasets made by `nnunet_partial convert` do), what it says of each case: unions and what is unannotated.
+an `annotation` block (datasets made by `nnunet_partial convert` do), what it says of each case: unions, what is unannotated, and
+the annotators in `annotators/<annotator>/<case><ending>` with what each of them looked for.
 Known to be wrong: a class `<organ>_tumor` beside a class `<organ>` is taken for a tumor inside it (policy `tumor`). Regions,
 several channels and an ignore label are refused.
 """
@@ -16,8 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset_conversion.case_job import ANNOTATORS_FOLDER
 from nnunet_partial.dataset_conversion.image_files.volume import VOLUME_ENDINGS
 from nnunet_partial.dataset_conversion.listing import (
+    CaseAnnotator,
     ConversionError,
     Listing,
     Source,
@@ -26,6 +29,7 @@ from nnunet_partial.dataset_conversion.listing import (
     pair,
     visible_files,
 )
+from nnunet_partial.dataset_conversion.majority import majority_protocol
 from nnunet_partial.labels import ANNOTATION_KEY, Annotation, LabelError
 from nnunet_partial.labels.vocabulary import canonical
 
@@ -121,10 +125,10 @@ def list_cases(root: Path) -> Listing:
     drawn = {path.name.removesuffix(ending): path for path in visible_files(root, f"labelsTr/*{ending}")}
     listing = pair(images, drawn, str, Listing(), root=root)
     annotation = _annotation(root)
-    return listing if annotation is None else _by_protocol(listing, annotation)
+    return listing if annotation is None else _by_protocol(listing, annotation, root)
 
 
-def _by_protocol(listing: Listing, annotation: Annotation) -> Listing:
+def _by_protocol(listing: Listing, annotation: Annotation, root: Path) -> Listing:
     cases, listing.cases = listing.cases, []
     for case in cases:
         if case.name not in annotation.cases:
@@ -134,9 +138,32 @@ def _by_protocol(listing: Listing, annotation: Annotation) -> Listing:
         if not protocol.labels:
             listing.unlabelled.append(SourceCase(case.name, case.image))
             continue
-        table = tuple(_table(protocol.labels).items())
-        listing.cases.append(SourceCase(case.name, case.image, case.label_files, labels=table))
+        whole, annotators = protocol, _annotators(case.name, annotation, root, listing)
+        if annotators:
+            own = [annotation.protocols[name] for name in annotation.cases[case.name].annotators.values()]
+            try:
+                whole = majority_protocol([protocol, *own])
+            except ValueError as error:
+                listing.skipped.append((f"annotators of {case.name}", f"their protocols are not those of the case: {error}"))
+                annotators = ()
+        table, looked_for = tuple(_table(whole.labels).items()), None if whole == protocol else tuple(protocol.labels)
+        listing.cases.append(SourceCase(case.name, case.image, case.label_files, looked_for, labels=table, annotators=annotators))
     return listing
+
+
+def _annotators(case: str, annotation: Annotation, root: Path, listing: Listing) -> tuple[CaseAnnotator, ...]:
+    """The annotators of a case; a label map that is missing is a fault."""
+    ending = _dataset_json(root)["file_ending"]
+    files = {name: root / ANNOTATORS_FOLDER / name / f"{case}{ending}" for name in annotation.cases[case].annotators}
+    listing.faults += [
+        f"case '{case}': '{file}' is missing, the label map of annotator '{name}'"
+        for name, file in files.items()
+        if not file.is_file()
+    ]
+    protocols = annotation.cases[case].annotators
+    return tuple(
+        CaseAnnotator(name, (file,), tuple(annotation.protocols[protocols[name]].labels)) for name, file in files.items()
+    )
 
 
 SOURCE = Source(

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 
 from nnunet_partial import __version__
+from nnunet_partial.dataset_conversion.verify.annotator_check import Pair
 from nnunet_partial.dataset_conversion.verify.case_check import CaseResult, CheckJob
 from nnunet_partial.dataset_conversion.verify.finding import Finding
 from nnunet_partial.labels import write_json
 
 CACHE_NAME = ".verification.json"
-_CHECKS_VERSION = 1  # raise it when the same files give other findings
+_CHECKS_VERSION = 2  # raise it when the same files give other findings
 _SECONDS_BETWEEN_WRITES = 2.0
 
 
@@ -31,7 +32,8 @@ class Cache:
                 return None
             counts = entry["label_counts"]
             findings = tuple(Finding(*fields, case=job.identifier) for fields in entry["findings"])
-            return CaseResult(findings, None if counts is None else {int(number): voxels for number, voxels in counts.items()})
+            counts = None if counts is None else {int(number): voxels for number, voxels in counts.items()}
+            return CaseResult(findings, counts, pairs=tuple(Pair(*names) for names in entry["pairs"]))
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -41,6 +43,7 @@ class Cache:
             "fingerprint": fingerprint,
             "findings": [[finding.severity, finding.kind, finding.message] for finding in result.findings],
             "label_counts": result.label_counts,
+            "pairs": [[pair.first, pair.second, pair.relation] for pair in result.pairs],
         }
         if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
             self.write()
@@ -62,7 +65,8 @@ def fingerprint(job: CheckJob) -> str:
     """Changes whenever a case must be checked again: other files (size, time), protocol, manifest entry, or checks."""
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in job.files]
     said = (job.record.label_counts, job.record.absent) if job.record else None
-    content = [__version__, _CHECKS_VERSION, files, job.is_ct, job.protocol.model_dump(), job.space.model_dump(), said]
+    drawn = [(annotator.name, annotator.protocol.model_dump()) for annotator in job.annotators]
+    content = [__version__, _CHECKS_VERSION, files, job.is_ct, job.protocol.model_dump(), job.space.model_dump(), said, drawn]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

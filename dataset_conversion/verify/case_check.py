@@ -9,6 +9,12 @@ import numpy as np
 from nnunet_partial.dataset_conversion.anatomy import intensity_notes, match_notes, position_notes
 from nnunet_partial.dataset_conversion.case import UNREADABLE
 from nnunet_partial.dataset_conversion.image_files.volume import Volume, has_identity_affine, read_labels, read_nifti, to_ras
+from nnunet_partial.dataset_conversion.verify.annotator_check import (
+    AnnotatorFile,
+    Pair,
+    annotator_findings,
+    compare_annotators,
+)
 from nnunet_partial.dataset_conversion.verify.finding import Finding, fault, remark
 from nnunet_partial.dataset_conversion.verify.grid_check import (
     affine_findings,
@@ -33,7 +39,7 @@ class CheckJob:
         protocol: How it was annotated.
         space: The classes of the dataset.
         record: What the manifest says of it, None where there is no manifest.
-        annotator_files: The label maps of single annotators, where there are several.
+        annotators: The label maps of single annotators, where there are several.
     """
 
     identifier: str
@@ -43,20 +49,27 @@ class CheckJob:
     protocol: AnnotationProtocol
     space: LabelSpace
     record: CaseRecord | None
-    annotator_files: tuple[Path, ...] = ()
+    annotators: tuple[AnnotatorFile, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file of the case."""
-        return (*self.image_files, self.label_file, *self.annotator_files)
+        return (*self.image_files, self.label_file, *(annotator.path for annotator in self.annotators))
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What was found in one case; `label_counts` (voxels of each id) is None where its label map could not be read."""
+    """What was found in one case.
+
+    Attributes:
+        findings: What is wrong or unusual.
+        label_counts: Voxels of each id; None where its label map could not be read.
+        pairs: How its annotators' label maps lie to each other.
+    """
 
     findings: tuple[Finding, ...]
     label_counts: dict[int, int] | None
+    pairs: tuple[Pair, ...] = ()
 
 
 def check_case(job: CheckJob) -> CaseResult:
@@ -75,9 +88,15 @@ def check_case(job: CheckJob) -> CaseResult:
         counts, found = _label_findings(job, labels)
         findings += found
     findings += _joint_findings(job, images, labels if counts is not None else None)
-    for path in job.annotator_files:
-        findings += _annotator_findings(job, path, images[0])
-    return CaseResult(tuple(finding._replace(case=job.identifier) for finding in findings), counts)
+    drawn = []
+    for annotator in job.annotators:
+        own = _read(annotator.path, read_labels, findings)
+        if own is not None:
+            findings += annotator_findings(annotator, own, images[0], job.image_files[0].name, job.space)
+            drawn.append((annotator, own.array))
+    return CaseResult(
+        tuple(finding._replace(case=job.identifier) for finding in findings), counts, pairs=compare_annotators(drawn)
+    )
 
 
 def _read(path: Path, reader: Callable[[Path], Volume], findings: list[Finding]) -> Volume | None:
@@ -102,21 +121,6 @@ def _label_findings(job: CheckJob, labels: Volume) -> tuple[dict[int, int] | Non
     spacing_known = not (any(job.is_ct) and has_identity_affine(labels))
     voxel_ml = abs(np.linalg.det(labels.affine[:3, :3])) / 1000
     return counts, findings + organ_findings(labels.array, job.protocol, voxel_ml=voxel_ml, spacing_known=spacing_known)
-
-
-def _annotator_findings(job: CheckJob, path: Path, image: Volume | None) -> list[Finding]:
-    """The label map of one of several annotators: its ids, and whether it lies on the image."""
-    findings: list[Finding] = []
-    labels = _read(path, read_labels, findings)
-    if labels is None:
-        return findings
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        ids = id_findings(count_voxels(labels.array), job.protocol, job.space)
-    except ValueError as error:
-        ids = [fault("label ids", str(error))]
-    findings += [finding._replace(message=f"'{name}': {finding.message}") for finding in ids]
-    return findings + (geometry_findings(image, labels, job.image_files[0].name, name) if image is not None else [])
 
 
 def _joint_findings(job: CheckJob, images: list[Volume | None], labels: Volume | None) -> list[Finding]:

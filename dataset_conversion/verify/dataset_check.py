@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset_conversion.case_job import ANNOTATORS_FOLDER
 from nnunet_partial.dataset_conversion.image_files.volume import NIFTI_ENDINGS
 from nnunet_partial.dataset_conversion.listing import natural_key
+from nnunet_partial.dataset_conversion.verify.annotator_check import AnnotatorFile
 from nnunet_partial.dataset_conversion.verify.case_check import CheckJob
 from nnunet_partial.dataset_conversion.verify.finding import Finding, fault, remark
 from nnunet_partial.labels import MANIFEST_NAME, Annotation, LabelError, LabelManifest, read_manifest
@@ -72,9 +74,10 @@ def _manifest(folder: Path, annotation: Annotation) -> tuple[LabelManifest | Non
             fault("manifest", f"{MANIFEST_NAME} has the classes {manifest.classes}, dataset.json {annotation.space.classes}")
         )
     theirs = manifest.annotation()
+    ours = {key: case.model_copy(update={"scan": ""}) for key, case in annotation.cases.items()}  # `duplicates` says the scans
     for what, in_manifest, in_json in (
         ("protocol", theirs.protocols, annotation.protocols),
-        ("case", theirs.cases, annotation.cases),
+        ("case", theirs.cases, ours),
     ):
         for name in sorted(set(in_manifest) | set(in_json)):
             if name not in in_manifest or name not in in_json:
@@ -95,15 +98,19 @@ def _jobs(
     channels = [str(name).upper() == "CT" for name in content["channel_names"].values()]
     present = {part: {path.name for path in (folder / part).glob("*") if path.exists()} for part in ("imagesTr", "labelsTr")}
     records = {case.identifier: case for case in manifest.cases} if manifest else {}
-    jobs, findings, expected = [], [], {"imagesTr": set(), "labelsTr": set()}
+    jobs, findings, expected, drawn = [], [], {"imagesTr": set(), "labelsTr": set()}, set()
     for key in sorted(annotation.cases, key=natural_key):
         images = [f"{key}_{channel:04d}{ending}" for channel in range(len(channels))]
         expected["imagesTr"].update(images)
         expected["labelsTr"].add(f"{key}{ending}")
         missing = [f"imagesTr/{name}" for name in images if name not in present["imagesTr"]]
         missing += [f"labelsTr/{key}{ending}"] if f"{key}{ending}" not in present["labelsTr"] else []
-        annotators = [f"annotators/{name}/{key}{ending}" for name in annotation.cases[key].annotators]
-        missing += [name for name in annotators if not (folder / name).is_file()]
+        annotators = tuple(
+            AnnotatorFile(name, folder / ANNOTATORS_FOLDER / name / f"{key}{ending}", annotation.protocols[protocol])
+            for name, protocol in annotation.cases[key].annotators.items()
+        )
+        drawn.update(annotator.path for annotator in annotators)
+        missing += [who.path.relative_to(folder).as_posix() for who in annotators if not who.path.is_file()]
         findings += [_missing(folder / name, name)._replace(case=key) for name in missing]
         if not missing:
             jobs.append(
@@ -115,10 +122,15 @@ def _jobs(
                     protocol=annotation.protocol_of(key),
                     space=annotation.space,
                     record=records.get(key),
-                    annotator_files=tuple(folder / name for name in annotators),
+                    annotators=annotators,
                 )
             )
     findings += [_extra(part, name, ending) for part in present for name in sorted(present[part] - expected[part])]
+    findings += [
+        remark("other files", f"'{path.relative_to(folder)}' is of no annotator that dataset.json names for its case")
+        for path in sorted((folder / ANNOTATORS_FOLDER).glob("*/*"))
+        if path not in drawn and path.name.endswith(ending)
+    ]
     return jobs, findings + _number_findings(content, present["labelsTr"], ending)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_partial.dataset_conversion.verify.annotator_check import agreement_findings
 from nnunet_partial.dataset_conversion.verify.cache import Cache, fingerprint
 from nnunet_partial.dataset_conversion.verify.case_check import CaseResult, check_case
 from nnunet_partial.dataset_conversion.verify.coverage import measure_coverage
@@ -49,11 +50,13 @@ def verify_dataset(folder: Path, num_processes: int = 1, *, fresh: bool = False,
     finally:
         cache.write()
     in_order = [finding for job in files.jobs for finding in results[job.identifier].findings]
+    sources = {identifier: case.source for identifier, case in files.annotation.cases.items()}
+    pairs = {job.identifier: results[job.identifier].pairs for job in files.jobs}
     counts = {identifier: result.label_counts for identifier, result in results.items()}
     return Report(
         dataset=folder.name,
-        sources={identifier: case.source for identifier, case in files.annotation.cases.items()},
-        findings=tuple(files.findings + in_order),
+        sources=sources,
+        findings=tuple(files.findings + agreement_findings(pairs, sources) + in_order),
         coverage=measure_coverage(files.annotation, counts),
         num_cached=num_cached,
         num_checked=len(open_jobs),

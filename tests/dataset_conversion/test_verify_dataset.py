@@ -1,14 +1,11 @@
 """Verification of a dataset as a whole: files, manifest and dataset.json against each other."""
 
-import shutil
-
 import numpy as np
 import pytest
-from small_abdomen import edit_json, edit_labels, edit_record, save, swapped, verify, write_dataset
+from small_abdomen import edit_json, edit_labels, edit_record, swapped, verify, write_dataset
 
 from nnunet_partial.dataset_conversion.verify import FAULT, REMARK
 from nnunet_partial.labels import LabelError
-from nnunet_partial.labels.manifest import AnnotatorRecord
 
 
 @pytest.fixture
@@ -16,25 +13,9 @@ def dataset(tmp_path):
     return write_dataset(tmp_path / "Dataset500_Abdomen")
 
 
-def test_the_label_maps_of_single_annotators(dataset):
-    who = {name: AnnotatorRecord(files=(f"{name}.nii",), protocol="full") for name in ("one", "two")}
-    edit_record(dataset, "full_1", annotators=who)
-    said = {"annotators": {"one": "full", "two": "full"}}
-    edit_json(dataset, "dataset.json", lambda content: content["annotation"]["cases"]["full_1"].update(said))
-    for name in ("one", "two"):
-        (dataset / "annotators" / name).mkdir(parents=True)
-        shutil.copyfile(dataset / "labelsTr/full_1.nii.gz", dataset / "annotators" / name / "full_1.nii.gz")
+def test_scans_that_duplicates_recorded_are_no_contradiction(dataset):
+    edit_json(dataset, "dataset.json", lambda content: content["annotation"]["cases"]["full_1"].update(scan="full_1"))
     assert verify(dataset).findings == ()
-    save(dataset / "annotators/two/full_1.nii.gz", np.full((60, 50, 37), 9, dtype=np.uint8))
-    sought = "though aorta, gallbladder, kidney_left, kidney_right, liver, spleen, stomach were looked for"
-    assert [(finding.kind, finding.message.split(" (")[0]) for finding in verify(dataset).findings] == [
-        ("label ids", "'two/full_1.nii.gz': label id 9"),
-        ("empty label map", f"'two/full_1.nii.gz': the label map is empty, {sought}"),
-        ("geometry", "'full_1_0000.nii.gz' has shape"),
-    ]  # fmt: skip
-    (dataset / "annotators/one/full_1.nii.gz").unlink()
-    (missing,) = verify(dataset).findings
-    assert (missing.kind, missing.message) == ("missing file", "'annotators/one/full_1.nii.gz' is not there")
 
 
 def test_a_case_nobody_annotated(dataset):
