@@ -153,17 +153,15 @@ def _by_protocol(listing: Listing, annotation: Annotation, root: Path) -> Listin
 
 def _annotators(case: str, annotation: Annotation, root: Path, listing: Listing) -> tuple[CaseAnnotator, ...]:
     """The annotators of a case; a label map that is missing is a fault."""
-    ending = _dataset_json(root)["file_ending"]
-    files = {name: root / ANNOTATORS_FOLDER / name / f"{case}{ending}" for name in annotation.cases[case].annotators}
+    ending, protocol_of = _dataset_json(root)["file_ending"], annotation.cases[case].annotators
+    files = {name: root / ANNOTATORS_FOLDER / name / f"{case}{ending}" for name in protocol_of}
     listing.faults += [
         f"case '{case}': '{file}' is missing, the label map of annotator '{name}'"
         for name, file in files.items()
         if not file.is_file()
     ]
-    protocols = annotation.cases[case].annotators
-    return tuple(
-        CaseAnnotator(name, (file,), tuple(annotation.protocols[protocols[name]].labels)) for name, file in files.items()
-    )
+    looked_for = {name: tuple(annotation.protocols[protocol].labels) for name, protocol in protocol_of.items()}
+    return tuple(CaseAnnotator(name, (file,), looked_for[name]) for name, file in files.items() if file.is_file())
 
 
 SOURCE = Source(

@@ -1,5 +1,6 @@
 """KiTS21 and KiTS23: tumors and cysts in one organ, and a label map for each reader."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from nnunet_partial.dataset_conversion import SOURCES, ConversionError, ConvertO
 from nnunet_partial.dataset_conversion.label_plan import own_classes, plan_labels
 from nnunet_partial.dataset_conversion.sources.kits import SOURCE_LABELS
 from nnunet_partial.dataset_conversion.sources.kits19 import SOURCE_LABELS as KITS19
-from nnunet_partial.labels import LabelManifest, LabelSpace, read_manifest
+from nnunet_partial.dataset_conversion.verify import FAULT, verify_dataset
+from nnunet_partial.labels import Annotation, LabelManifest, LabelSpace, read_manifest
 
 SIDED = ("kidney_left", "kidney_right", "kidney_tumor", "kidney_cyst")
 KINDS = {"kidney": 1, "tumor": 2, "cyst": 3}
@@ -217,6 +219,10 @@ def test_real_readers_of_kits23(real_data, tmp_path, number):
         left, right = sorted((mask != 0 for mask in kidneys), key=lambda mask: np.nonzero(mask)[0].mean())
         assert set(np.unique(converted[left & (composed == 1)])) == {1}
         assert set(np.unique(converted[right & (composed == 1)])) == {2}
+    annotation = Annotation.from_dataset_json(json.loads((out / "dataset.json").read_text(encoding="utf-8")))
+    assert annotation.cases[f"kits23_{number}"].annotators == {"1": "kits23", "2": "kits23", "3": "kits23"}
+    faults = [finding for finding in verify_dataset(out, progress=False).findings if finding.severity == FAULT]
+    assert {finding.kind for finding in faults} <= {"mismatch"}  # the image was made up
     labels = voxels(out / f"labelsTr/kits23_{number}.nii.gz")
     np.testing.assert_array_equal(np.array([0, 1, 1, 2, 3])[labels], aggregated)
     assert manifest.cases[0].notes == ()

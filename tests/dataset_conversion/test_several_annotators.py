@@ -13,8 +13,12 @@ from hospital import convert
 from native_sources import abdomen, contents, drawn, save, voxels, write_pool
 
 from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool, describe_pool, load_pool
+from nnunet_partial.dataset_conversion.duplicates.deduplicate import drop_duplicates, merge_duplicates
+from nnunet_partial.dataset_conversion.simulation.annotated_dataset import read_annotated_dataset
+from nnunet_partial.dataset_conversion.simulation.plan import plan_missing
+from nnunet_partial.dataset_conversion.simulation.simulate import write_simulations
 from nnunet_partial.dataset_conversion.verify import FAULT, verify_dataset
-from nnunet_partial.labels import Annotation, read_manifest
+from nnunet_partial.labels import Annotation, DatasetRecord, read_manifest
 
 MAPS = """
 images: "{case}/ct.nii.gz"
@@ -250,6 +254,65 @@ def test_faults_of_annotators(tmp_path, text, message):
 def test_twenty_one_annotators_are_too_many(tmp_path):
     text = MAPS + "".join(f'  {number}: {{label_maps: "anna/{{case}}.nii.gz"}}\n' for number in range(18))
     assert "annotators: there are 21, give 2 to 20" in faults_of(tmp_path / "data", text)
+
+
+# --- what is done with a converted dataset keeps its annotators, or says that it does not
+
+
+@pytest.fixture
+def converted(tmp_path) -> Path:
+    """Dataset500_Abdomen: two cases of three annotators."""
+    write_readers(tmp_path / "data")
+    return convert(tmp_path / "data", classes=CLASSES)
+
+
+def looked_for_by_each(folder: Path, case: str) -> dict[str, frozenset[str]]:
+    annotation = annotation_of(folder)
+    return {who: annotation.protocols[name].annotated_classes for who, name in annotation.cases[case].annotators.items()}
+
+
+def test_a_converted_dataset_is_a_source_with_its_annotators(converted, tmp_path):
+    pool = write_pool(tmp_path / "again.yaml", [{"source": "nnunet_raw", "path": str(converted)}], classes=CLASSES, number=501)
+    folder = convert_pool(pool, tmp_path / "raw", ConvertOptions(progress=False))
+    assert looked_for_by_each(folder, "nnunet_raw_hospital_p1") == looked_for_by_each(converted, "hospital_p1")
+    for name in ("labelsTr", "annotators/anna", "annotators/carl"):
+        np.testing.assert_array_equal(
+            voxels(folder / name / "nnunet_raw_hospital_p2.nii.gz"), voxels(converted / name / "hospital_p2.nii.gz")
+        )
+    (converted / "annotators/ben/hospital_p1.nii.gz").unlink()
+    with pytest.raises(ConversionError, match=r"'.*hospital_p1.nii.gz' is missing, the label map of annotator 'ben'"):
+        convert_pool(pool, tmp_path / "raw", ConvertOptions(progress=False))
+
+
+def test_a_simulation_leaves_annotators_behind_and_lists_none(converted, tmp_path):
+    source = read_annotated_dataset(converted)
+    plan = plan_missing(source, DatasetRecord(id=502, name="Less"), 50, seed=0)
+    (folder,) = write_simulations(source, [plan], tmp_path / "raw", progress=False)
+    assert not (folder / "annotators").exists()
+    assert all(case.annotators == {} for case in annotation_of(folder).cases.values())
+    assert all(case.annotators == {} for case in read_manifest(folder / "label_manifest.json").cases)
+    said = json.loads((folder / "simulation.json").read_text(encoding="utf-8"))["notes"]
+    assert "the label maps of single annotators (2 cases of the source) are left behind" in said
+
+
+def test_the_case_that_is_kept_of_two_keeps_its_annotators(converted):
+    target = DatasetRecord(id=503, name="Once")
+    folder, _ = drop_duplicates(converted, target, [("hospital_p1", "hospital_p2")], "first")
+    assert looked_for_by_each(folder, "hospital_p1") == looked_for_by_each(converted, "hospital_p1")
+    assert sorted(path.parent.name for path in folder.glob("annotators/*/*")) == ["anna", "ben", "carl"]
+    assert {finding.kind for finding in verify_dataset(folder, progress=False).findings if finding.severity == FAULT} <= {
+        "volume",
+        "mismatch",
+    }
+
+
+def test_a_merged_case_keeps_the_annotators_of_the_first_and_says_so(converted):
+    group = ("hospital_p1", "hospital_p2")
+    folder, said = merge_duplicates(converted, DatasetRecord(id=504, name="One"), [group], {frozenset(group)})
+    (case,) = read_manifest(folder / "label_manifest.json").cases
+    assert sorted(case.annotators) == sorted(annotation_of(folder).cases["hospital_p1"].annotators) == ["anna", "ben", "carl"]
+    assert "the label maps of single annotators of 'hospital_p2' are left behind" in case.notes
+    assert any("are left behind" in line for line in said)
 
 
 # --- two readers of 21 organs of head and neck, one file an organ
