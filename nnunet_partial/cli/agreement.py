@@ -103,9 +103,7 @@ def run(args: argparse.Namespace) -> int:
         variance_dir=output / "variance_maps" if args.variance_maps else None,
         cache_dir=output / "cases",
     )
-    arguments = {
-        key: value if isinstance(value, (bool, int)) else str(value) for key, value in vars(args).items() if key != "run"
-    }
+    arguments = {option: str(value) for option, value in vars(args).items() if option != "run" and value is not None}
     files = write_agreement(summary, output, {"nnunet_partial": __version__, "arguments": arguments})
     if args.json:
         means = {key: value for key, value in summary.items() if key != "per_case"}

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_partial.evaluation.annotators.definitions import NESTED
 from nnunet_partial.evaluation.annotators.levels import LEVEL_METRICS, averaged_name
 from nnunet_partial.evaluation.case import ClassKey
 from nnunet_partial.evaluation.means import foreground_mean, nanmean
 
-_NESTED = ("levels", "by_annotator", "pairs")
 _OF_ANNOTATORS = (
     "Dice_to_others",
     "IoU_distance_to_others",
@@ -43,7 +43,7 @@ def summarise_agreement(cases: Sequence[dict[str, Any]], names: Mapping[ClassKey
 
 def _figures(rows: Mapping[ClassKey, Sequence[dict[str, Any]]]) -> list[str]:
     some_row = next(found[0] for found in rows.values() if found)
-    return [figure for figure in some_row if figure not in _NESTED]
+    return [figure for figure in some_row if figure not in NESTED]
 
 
 def _class(rows: Sequence[dict[str, Any]], figures: Sequence[str]) -> dict[str, Any]:

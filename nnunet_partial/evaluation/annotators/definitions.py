@@ -1,5 +1,6 @@
 """What every figure about several annotators means, as it stands in the files and in docs/evaluation.md."""
 
+NESTED = ("levels", "by_annotator", "pairs")  # what a row of a case and class holds beside its figures
 _LEVELS = "mean over the confidence levels 10 %, 20 %, ... 90 % of"
 _CUT = "{p >= level} against {share of votes >= level}"
 DEFINITIONS = {

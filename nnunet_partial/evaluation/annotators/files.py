@@ -6,13 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_partial.evaluation.annotators.definitions import definitions_of
+from nnunet_partial.evaluation.annotators.definitions import NESTED, definitions_of
 from nnunet_partial.evaluation.reliability import draw_reliability
 from nnunet_partial.evaluation.report_text import for_programs
 from nnunet_partial.labels import replacing, write_json
 
 SUMMARY_NAME = "agreement.json"
-_NESTED = ("levels", "by_annotator", "pairs")
 
 
 def write_agreement(summary: Mapping[str, Any], folder: Path | str, made_by: Mapping[str, Any]) -> list[Path]:
@@ -49,7 +48,7 @@ def write_agreement(summary: Mapping[str, Any], folder: Path | str, made_by: Map
 def _class_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One row a case and class."""
     for case, name, row in _rows(summary):
-        yield {"identifier": case, "class": name, **{key: value for key, value in row.items() if key not in _NESTED}}
+        yield {"identifier": case, "class": name, **{key: value for key, value in row.items() if key not in NESTED}}
 
 
 def _annotator_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
