@@ -55,7 +55,8 @@ sources and what they expect below the path:
   tcia_pancreas     PANCREAS_<NNNN>/<study>/<series>/*.dcm and label<NNNN>.nii.gz
   totalsegmentator  s<NNNN>/ct.nii.gz and s<NNNN>/segmentations/<class>.nii.gz
   word              imagesTr, labelsTr (and Val, Ts) with word_<NNNN>.nii.gz
-  hospital.yaml     your own data: a source file says which files are images and labels, and what the ids stand for;
+  hospital.yaml     your own data: a source file says which files are images and labels, what the ids stand for, and
+                    who drew them where several annotators did;
                     nnunet_partial convert --example-source > hospital.yaml  prints one to fill in
 
 examples:

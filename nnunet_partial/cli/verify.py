@@ -20,10 +20,11 @@ Results are kept beside the dataset (.verification.json): a second run reads onl
 EPILOG = """\
 a fault is something training would suffer from; the exit status is then 1:
   missing file, extra file, numTraining, manifest, unreadable, affine, orientation, geometry, spacing below 0.1 mm, NaN,
-  constant image, rescaled, label ids, unannotated, label counts, absent, volume, anatomy, mismatch
+  constant image, rescaled, label ids, unannotated, label counts, absent, volume, anatomy, mismatch,
+  annotators (two that are copies, or one who never meets the others)
 a remark is unusual and may well be right; the exit status stays 0, or is 1 with --strict:
   unknown spacing, spacing, intensity range, no air, empty label map, absent, parts, specks, volume (cut by the scan),
-  HU in organs, other files
+  HU in organs, other files, annotators (in one case only)
 docs/verify.md says what each one means and what to do.
 
 examples:

@@ -126,6 +126,19 @@ def test_tumor_segment_over_its_organ(tmp_path):
     assert read_manifest(folder / "label_manifest.json").cases[0].notes == ()
 
 
+def test_two_annotators_with_a_file_each(tmp_path):
+    other = two_organs()
+    other[..., 0] = np.roll(other[..., 0], 1, axis=0)
+    (write_case(tmp_path, two_organs()) / "p1/seg.dcm").rename(tmp_path / "p1/anna.dcm")
+    (write_case(tmp_path / "of_ben", other) / "p1/seg.dcm").rename(tmp_path / "p1/ben.dcm")
+    annotators = 'annotators: {anna: {label_maps: "{case}/anna.dcm"}, ben: {label_maps: "{case}/ben.dcm", annotated: [Liver]}}'
+    folder = convert(tmp_path, BY_LABEL.replace('label_maps: "{case}/seg.dcm"', annotators))
+    np.testing.assert_array_equal(voxels(folder / "annotators/anna/hospital_p1.nii.gz"), drawn({"spleen": 1, "liver": 2}))
+    np.testing.assert_array_equal(voxels(folder / "annotators/ben/hospital_p1.nii.gz"), 2 * other[..., 0])
+    both = drawn({"liver": 1}) & other[..., 0].astype(np.uint8)  # Anna alone looked for the spleen
+    np.testing.assert_array_equal(voxels(folder / "labelsTr/hospital_p1.nii.gz"), 2 * both + drawn({"spleen": 1}))
+
+
 @pytest.mark.parametrize(
     ("options", "text", "message"),
     [
