@@ -105,6 +105,16 @@ def test_organs_do_not_overlap_and_a_thin_one_is_not_lost():
     assert moved > 0
 
 
+def test_between_two_organs_their_ids_do_not_decide():
+    truth = np.zeros((40, 40, 40), dtype=np.uint8)
+    truth[5:20, 5:35, 5:35], truth[20:35, 5:35, 5:35] = 1, 2
+    exchanged, spacing_mm = np.array([0, 2, 1], dtype=np.uint8), np.array([2.0, 2.0, 2.0])
+    maps = draw_label_maps(truth, spacing_mm, {1: "liver", 2: "spleen"}, "case", FIVE)
+    others = draw_label_maps(exchanged[truth], spacing_mm, {2: "liver", 1: "spleen"}, "case", FIVE)
+    for name in FIVE.names:
+        np.testing.assert_array_equal(exchanged[maps[name]], others[name])
+
+
 def test_nothing_moves_without_a_shift():
     truth = drawn({"liver": 1, "spleen": 2})
     exact = SimulatedAnnotators(3, 0.0, 0.0, seed=0)
