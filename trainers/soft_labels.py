@@ -8,7 +8,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from torch import nn
 
 from nnunet_partial.losses import SoftLabelLoss
-from nnunet_partial.targets import PartialTarget, SoftTables, Votes
+from nnunet_partial.targets import PartialTarget, ProtocolTables, SoftTables, Votes
 from nnunet_partial.targets.votes import votes_folder
 from nnunet_partial.training.fine_tuning import OverlaidDataset
 from nnunet_partial.training.partial_trainer import PartialTrainer
@@ -17,14 +17,46 @@ from nnunet_partial.training.partial_trainer import PartialTrainer
 class nnUNetTrainerMajorityLabels(PartialTrainer):
     """Cross entropy on the one label map of each case: what soft labels are held against.
 
-    It differs from `nnUNetTrainerSoftLabels` in the labels alone; unannotated organs are treated as by the marginal loss.
+    It differs from `nnUNetTrainerSoftLabels` in the labels alone; unannotated organs are treated as by the marginal loss. In
+    pseudo-label rounds it can learn each label with its confidence (`nnunet_partial rounds --soft`).
     """
+
+    takes_soft_labels = True
 
     def build_partial_loss(self) -> nn.Module:
         """Cross entropy; a Dice term where the plans give it a weight."""
         return SoftLabelLoss(
             batch_dice=self.configuration_manager.batch_dice, ddp=self.is_ddp, weight_dice=self.settings.weight_soft_dice
         )
+
+    def build_tables(self) -> ProtocolTables | SoftTables:
+        """What label ids say; shares, where pseudo-labels keep their confidence."""
+        return self._soft_tables() if self._learns_confident_labels else super().build_tables()
+
+    def judged_target(self, target: PartialTarget, keys: list[str]) -> PartialTarget:
+        """Of shares, the majority's."""
+        if not isinstance(self.tables, SoftTables):
+            return target
+        return self.tables.majority_target(target.labels, keys).to(self.device)
+
+    @property
+    def _learns_confident_labels(self) -> bool:
+        return self.fine_tuning is not None and self.fine_tuning.confident
+
+    def _soft_tables(self) -> SoftTables:
+        return SoftTables(self.annotation, self._votes_of, confident=self._learns_confident_labels)
+
+    def _votes_of(self, key: str) -> Votes | None:
+        """None: every case has the one label map."""
+
+    @staticmethod
+    def get_training_transforms(*args: Any, **kwargs: Any) -> BasicTransform:
+        """The host's; label maps are turned and scaled by the nearest voxel, since their ids are hundreds and mean no order."""
+        transforms = PartialTrainer.get_training_transforms(*args, **kwargs)
+        for transform in transforms.transforms:
+            if isinstance(transform, SpatialTransform):
+                transform.mode_seg = "nearest"
+        return transforms
 
 
 class nnUNetTrainerSoftLabels(nnUNetTrainerMajorityLabels):
@@ -43,12 +75,8 @@ class nnUNetTrainerSoftLabels(nnUNetTrainerMajorityLabels):
         super().initialize()
 
     def build_tables(self) -> SoftTables:
-        """Shares of votes by case and id."""
-        return SoftTables(self.annotation, self._votes_of)
-
-    def judged_target(self, target: PartialTarget, keys: list[str]) -> PartialTarget:
-        """The majority's."""
-        return self.tables.majority_target(target.labels, keys).to(self.device)
+        """Shares of votes by case and id; pseudo-labels are added to cases that one annotator drew alone."""
+        return self._soft_tables()
 
     def get_tr_and_val_datasets(self) -> tuple:
         """The datasets of every trainer; the label maps of votes stand in for those of the majority."""
@@ -56,15 +84,6 @@ class nnUNetTrainerSoftLabels(nnUNetTrainerMajorityLabels):
         training, validation = (len(dataset.overlaid) for dataset in datasets)
         self.print_to_log_file(f"drawn by several annotators: {training} training and {validation} validation cases")
         return datasets
-
-    @staticmethod
-    def get_training_transforms(*args: Any, **kwargs: Any) -> BasicTransform:
-        """The host's; label maps are turned and scaled by the nearest voxel, since their ids are hundreds and mean no order."""
-        transforms = PartialTrainer.get_training_transforms(*args, **kwargs)
-        for transform in transforms.transforms:
-            if isinstance(transform, SpatialTransform):
-                transform.mode_seg = "nearest"
-        return transforms
 
     def _votes_of(self, key: str) -> Votes | None:
         annotators = self.annotation.cases[key].annotators

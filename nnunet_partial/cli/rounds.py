@@ -100,6 +100,12 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
         help="no new labels in cases whose predictions changed by more than this fraction since the round before (default: off)",
     )
     group.add_argument(
+        "--soft",
+        action="store_true",
+        help="a pseudo-label counts as much as it is confident: 'this organ' with its confidence, 'not known' with the rest; for "
+        "nnUNetTrainerMajorityLabels or nnUNetTrainerSoftLabels",
+    )
+    group.add_argument(
         "--epochs", type=int, default=None, metavar="N", help="epochs of training in a round (default: a quarter of the plans')"
     )
     group.add_argument("--lr", type=float, default=None, help="learning rate at the beginning of a round (default: the plans')")
@@ -195,6 +201,7 @@ def _request(args: argparse.Namespace) -> "RoundsRequest":
             rounds=default if args.rounds is None else args.rounds,
             max_fraction=args.max_fraction,
             max_changed=args.max_changed,
+            soft=args.soft,
             epochs=epochs,
             initial_lr=settings.initial_lr if args.lr is None else args.lr,
             mirroring=not args.disable_tta,

@@ -43,6 +43,11 @@ class RoundFiles:
         """Label maps with the pseudo-labels in them, <case>_seg.b2nd, and their properties, <case>.pkl."""
         return self.preprocessed / "labels"
 
+    @property
+    def soft_labels(self) -> Path:
+        """The same files, pseudo-labels with their confidence in the id (`targets.confident_labels`); there only if asked for."""
+        return self.preprocessed / "soft_labels"
+
     def prediction_of(self, case: str) -> Path:
         """(1, *S) int16, the id of an unannotated class where it is predicted and no human label stands, else 0."""
         return self.preprocessed / "predictions" / f"{case}.b2nd"
@@ -54,6 +59,10 @@ class RoundFiles:
     def labels_of(self, case: str) -> Path:
         """(1, *S) int16, human labels and pseudo-labels; there only where the case has pseudo-labels."""
         return self.labels / f"{case}_seg.b2nd"
+
+    def soft_labels_of(self, case: str) -> Path:
+        """The same with confidences."""
+        return self.soft_labels / f"{case}_seg.b2nd"
 
     def record_of(self, case: str) -> Path:
         """JSON; what was done with the case. Written last: a case without it is done again."""

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor, nn
 
 from nnunet_partial.labels import Annotation, replacing, write_json
 from nnunet_partial.pseudo_labels.files import RoundFiles
 from nnunet_partial.pseudo_labels.selection import changed_fraction, select_pseudo_labels
 from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
+from nnunet_partial.targets.confident_labels import confident_ids
 from nnunet_partial.training.arrays import open_array, write_array
 
 LogOdds = Callable[[Tensor], Tensor]
@@ -36,6 +38,7 @@ class Relabeller:
         window: How images are predicted.
         fraction: t / T * gamma_max.
         max_changed: Cases whose predictions changed more than this since the round before get no new labels; None for no limit.
+        soft: Whether to write the labels once more, with the confidence each was given when it became one.
     """
 
     annotation: Annotation
@@ -48,6 +51,7 @@ class Relabeller:
     window: SlidingWindow
     fraction: float
     max_changed: float | None = None
+    soft: bool = False
 
     @torch.inference_mode()
     def relabel(self, case: str) -> dict[str, Any]:
@@ -65,7 +69,7 @@ class Relabeller:
         changed = self._changed(case, prediction)
         dropped = changed is not None and self.max_changed is not None and changed > self.max_changed
         labels, found = select_pseudo_labels(prediction, scores, human, earlier, ids, 0.0 if dropped else self.fraction)
-        self._write(case, prediction, scores, human, labels)
+        self._write(case, prediction, scores, human, earlier, labels)
         record = {
             "identifier": case,
             "source": self.annotation.cases[case].source,
@@ -112,18 +116,41 @@ class Relabeller:
             return None
         return changed_fraction(prediction, open_array(self.previous.prediction_of(case))[:])
 
-    def _write(self, case: str, prediction: np.ndarray, scores: np.ndarray, human: np.ndarray, labels: np.ndarray) -> None:
-        patch = self.window.patch_size
-        write_array(prediction, self.files.prediction_of(case), patch)
-        write_array(scores, self.files.score_of(case), patch)
+    def _write(
+        self,
+        case: str,
+        prediction: np.ndarray,
+        scores: np.ndarray,
+        human: np.ndarray,
+        earlier: np.ndarray,
+        labels: np.ndarray,
+    ) -> None:
+        write_array(prediction, self.files.prediction_of(case), self.window.patch_size)
+        write_array(scores, self.files.score_of(case), self.window.patch_size)
         pseudo = np.where(human == 0, labels, 0)
         if not pseudo.any():
             return
         properties = pickle.loads((self.human / f"{case}.pkl").read_bytes())
         properties["class_locations"] = {**properties["class_locations"], **class_locations(pseudo)}
-        write_array(labels.astype(np.int16), self.files.labels_of(case), patch)
-        with replacing(self.files.labels / f"{case}.pkl") as temporary:
+        self._write_overlay(self.files.labels_of(case), case, labels, properties)
+        if self.soft:
+            soft = self._with_confidence(case, labels, human, earlier, scores)
+            self._write_overlay(self.files.soft_labels_of(case), case, soft, properties)
+
+    def _write_overlay(self, file: Path, case: str, labels: np.ndarray, properties: dict[str, Any]) -> None:
+        write_array(labels.astype(np.int16), file, self.window.patch_size)
+        with replacing(file.with_name(f"{case}.pkl")) as temporary:
             temporary.write_bytes(pickle.dumps(properties))
+
+    def _with_confidence(
+        self, case: str, labels: np.ndarray, human: np.ndarray, earlier: np.ndarray, scores: np.ndarray
+    ) -> np.ndarray:
+        """The label map with ids that say how confident each pseudo-label was in the round that made it one."""
+        known = self.previous is not None and self.previous.soft_labels_of(case).exists()
+        soft = (open_array(self.previous.soft_labels_of(case))[:] if known else human).astype(np.int16)
+        new = labels != earlier
+        soft[new] = confident_ids(labels[new], expit(scores[new]), self.annotation.num_label_ids)
+        return soft
 
 
 def unannotated_ids(annotation: Annotation, case: str) -> list[int]:

@@ -17,6 +17,7 @@ class RoundsRequest(BaseModel):
             becomes a label, in one round; none = train on without pseudo-labels, the control of an experiment.
         max_fraction: gamma_max, the share of predicted voxels that is labelled after the last round; in round t, t / T of it.
         max_changed: Cases whose predictions changed by more than this since the round before get no new labels.
+        soft: Pseudo-labels keep their confidence, for trainers that take soft labels.
         mirroring: Average predictions over mirrored copies, as nnU-Net does.
     """
 
@@ -32,6 +33,7 @@ class RoundsRequest(BaseModel):
     rounds: int = Field(3, ge=1, le=99)
     max_fraction: float = Field(1.0, gt=0, le=1)
     max_changed: float | None = Field(None, gt=0, lt=1)
+    soft: bool = False
     epochs: int = Field(ge=1)
     initial_lr: float = Field(gt=0)
     mirroring: bool = True
@@ -61,6 +63,8 @@ class RoundsRequest(BaseModel):
             raise ValueError("criterion 'all' is one round; leave --rounds out")
         if self.criterion == "all" and self.max_fraction != 1:
             raise ValueError("criterion 'all' labels every prediction; leave --max-fraction out, or take --criterion mcp")
+        if self.soft and self.criterion == "none":
+            raise ValueError("criterion 'none' makes no pseudo-labels; leave --soft out")
         if self.max_changed is not None and self.rounds == 1:
             raise ValueError("--max-changed compares a round with the one before; with a single round there is none")
         return self

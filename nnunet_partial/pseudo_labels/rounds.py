@@ -169,6 +169,7 @@ class Rounds:
             window=window,
             fraction=self.request.fraction(number),
             max_changed=self.request.max_changed,
+            soft=self.request.soft,
         )
 
     @property

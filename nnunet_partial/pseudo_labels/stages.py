@@ -22,7 +22,7 @@ def make_trainer(request: RoundsRequest, device: torch.device, *, continue_train
     """The trainer of a run, as nnU-Net makes it.
 
     Raises:
-        NotImplementedError: it is none of this package's, or it trains what rounds cannot predict.
+        NotImplementedError: it is none of this package's, trains what rounds cannot predict, or cannot learn what is asked.
     """
     offer_trainers()
     trainer = get_trainer_from_args(
@@ -37,6 +37,11 @@ def make_trainer(request: RoundsRequest, device: torch.device, *, continue_train
         raise NotImplementedError(
             f"configuration {request.configuration} is the second stage of a cascade; run rounds on "
             f"{trainer.configuration_manager.previous_stage_name}, or on 3d_fullres"
+        )
+    if request.soft and not trainer.takes_soft_labels:
+        raise NotImplementedError(
+            f"{request.trainer} cannot learn from labels that are not certain; --soft takes nnUNetTrainerMajorityLabels, or "
+            "nnUNetTrainerSoftLabels where several annotators drew cases"
         )
     return trainer
 
@@ -58,7 +63,8 @@ def fine_tune(run: RunFiles, request: RoundsRequest, number: int, device: torch.
                 output_folder=files.training,
                 num_epochs=request.epochs,
                 initial_lr=request.initial_lr,
-                labels=files.labels if request.relabels else None,
+                labels=(files.soft_labels if request.soft else files.labels) if request.relabels else None,
+                confident=request.soft,
             )
         )
         _run(trainer, with_validation=request.fold != "all")

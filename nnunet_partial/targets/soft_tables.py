@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nnunet_partial.labels import Annotation
+from nnunet_partial.targets.confident_labels import confident_classes, level_confidences
 from nnunet_partial.targets.partial_target import PartialTarget
 from nnunet_partial.targets.soft_target import SoftTarget
 from nnunet_partial.targets.tables import ProtocolTables
@@ -23,13 +24,15 @@ class SoftTables:
     Args:
         annotation: Label space, protocols and cases of the dataset.
         votes_of: The votes of a case that several annotators drew; None of others.
+        confident: Whether label maps of the others may hold pseudo-labels with a confidence (`confident_ids`).
     """
 
-    def __init__(self, annotation: Annotation, votes_of: Callable[[str], Votes | None]):
+    def __init__(self, annotation: Annotation, votes_of: Callable[[str], Votes | None], *, confident: bool = False):
         self.annotation = annotation
         self._protocol_tables = ProtocolTables(annotation)
-        self._votes_of = votes_of
+        self._votes_of, self._confident = votes_of, confident
         self._cases: dict[str, tuple[Tensor, ...]] = {}
+        self._alone: dict[str, tuple[Tensor, ...]] = {}  # by protocol
         self._column = {name: column for column, name in enumerate(annotation.protocols)}
         candidates = self._protocol_tables.tables.numpy()  # (P, L, C)
         size = candidates.sum(2)
@@ -69,14 +72,41 @@ class SoftTables:
     def _case(self, key: str) -> tuple[Tensor, ...]:
         key = str(key)
         if key not in self._cases:
-            self._cases[key] = tuple(map(torch.from_numpy, self._work_out(key)))
+            self.annotation.protocol_of(key)  # says in a sentence that there is no such case
+            protocol = self.annotation.cases[key].protocol
+            votes = self._votes_of(key)
+            if votes is not None:
+                self._cases[key] = tuple(map(torch.from_numpy, self._rows(votes)))
+            else:
+                self._cases[key] = self._alone.setdefault(protocol, self._single_map(protocol))
         return self._cases[key]
 
-    def _work_out(self, key: str) -> tuple[np.ndarray, ...]:
+    def _single_map(self, protocol: str) -> tuple[Tensor, ...]:
+        """Of the cases under a protocol that one annotator drew."""
+        votes = Votes.unanimous([protocol], self.annotation.num_label_ids)
+        rows = self._rows(votes)
+        if self._confident:
+            rows = self._with_confident_labels(*rows)
+        return tuple(map(torch.from_numpy, rows))
+
+    def _with_confident_labels(
+        self, tables: np.ndarray, set_shares: np.ndarray, annotated: np.ndarray, majority: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """The same with a row for each pseudo-label: its class with its confidence, what label id 0 says with the rest."""
+        num_classes = tables.shape[1]
+        classes, confidence = confident_classes(num_classes), level_confidences(num_classes)[:, None]
+        rows = (1 - confidence) * tables[0]
+        rows[np.arange(len(rows)), classes] += confidence[:, 0]
+        return (
+            np.concatenate([tables, rows]),
+            np.concatenate([set_shares, (1 - confidence) * set_shares[0]]),
+            np.concatenate([annotated, np.zeros(len(rows), dtype=bool)]),
+            np.concatenate([majority, classes.astype(majority.dtype)]),
+        )
+
+    def _rows(self, votes: Votes) -> tuple[np.ndarray, ...]:
         """Vote shares (L, C), those on sets (L, G), ids somebody looked for (L,), and the majority's label id (L,)."""
-        self.annotation.protocol_of(key)  # says in a sentence that there is no such case
-        case, space = self.annotation.cases[key], self.annotation.space
-        votes = self._votes_of(key) or Votes.unanimous([case.protocol], self.annotation.num_label_ids)
+        space = self.annotation.space
         columns = np.array([self._column[name] for name in votes.protocols])
         share = np.float32(1 / len(columns))
         tables = np.zeros((len(votes.ballots), space.num_classes), dtype=np.float32)

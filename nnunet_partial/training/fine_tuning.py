@@ -24,6 +24,7 @@ class FineTuning:
         initial_lr: Learning rate at epoch 0, falling as in any training.
         labels: Folder of label maps that stand in for the preprocessed ones in training, <case>_seg.b2nd and <case>.pkl; cases
             it does not have keep theirs, and validation keeps all of its own. None for none.
+        confident: Whether pseudo-labels in them keep their confidence (`targets.confident_labels`).
     """
 
     initial_checkpoint: Path
@@ -31,6 +32,7 @@ class FineTuning:
     num_epochs: int
     initial_lr: float
     labels: Path | None = None
+    confident: bool = False
 
 
 class OverlaidDataset(nnUNetBaseDataset):

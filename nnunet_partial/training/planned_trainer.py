@@ -28,6 +28,7 @@ class PlannedTrainer(nnUNetTrainer):
     """
 
     log_odds = staticmethod(softmax_log_odds)  # how sure the network is of each class; a loss on other probabilities says so
+    takes_soft_labels = False  # whether the loss is defined where annotators differ, or a pseudo-label is not certain
     fine_tuning: FineTuning | None = None
 
     def __init__(

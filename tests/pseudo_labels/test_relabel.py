@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from scipy.special import expit
 from torch import nn
 
 from nnunet_partial.labels import Annotation
@@ -16,6 +17,7 @@ from nnunet_partial.losses.log_odds import binary_log_odds, softmax_log_odds
 from nnunet_partial.pseudo_labels.files import RunFiles
 from nnunet_partial.pseudo_labels.relabel import Relabeller, _predicted, class_locations, unannotated_ids
 from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
+from nnunet_partial.targets.confident_labels import confident_ids
 from nnunet_partial.training.arrays import open_array
 
 PATCH = (16, 16, 16)
@@ -169,6 +171,26 @@ def test_an_unstable_case_gets_no_new_labels_and_keeps_the_old(dataset, tmp_path
     assert record["classes"]["liver"]["added"] == 0
     assert record["classes"]["liver"]["total"] > 0
     assert (arrays(worker, KIDNEY_CASE)[3] == open_array(worker.previous.labels_of(KIDNEY_CASE))[:]).all()
+
+
+def test_soft_labels_keep_the_confidence_of_the_round_that_made_them(dataset, tmp_path):
+    """In the second round the network is twice as sure of everything: labels of the first keep what they had."""
+    first = relabeller(dataset, tmp_path, number=1, fraction=1 / 3, soft=True)
+    sharper = network_for(dataset, sharpness=2.0)
+    second = relabeller(dataset, tmp_path, number=2, fraction=2 / 3, soft=True, segmentation=sharper)
+    for worker in (first, second):
+        worker.relabel(KIDNEY_CASE)
+    human, _, scores, before = arrays(first, KIDNEY_CASE)
+    _, _, later_scores, after = arrays(second, KIDNEY_CASE)
+    soft = open_array(second.files.soft_labels_of(KIDNEY_CASE))[:]
+    old, new = before != human, after != before
+    assert old.any()
+    assert new.any()
+    assert (soft[after == human] == human[after == human]).all()
+    num_ids = first.annotation.num_label_ids
+    assert (soft[old] == confident_ids(before[old], expit(scores[old]), num_ids)).all()
+    assert (soft[new] == confident_ids(after[new], expit(later_scores[new]), num_ids)).all()
+    assert (second.files.soft_labels / f"{KIDNEY_CASE}.pkl").exists()
 
 
 def test_class_locations_let_the_loader_find_pseudo_labels(dataset, tmp_path):

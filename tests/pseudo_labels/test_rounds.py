@@ -156,6 +156,22 @@ class TestRun:
         assert main([*COMMAND, "-tr", trainer, "--rounds", "1"]) == 0
         assert files(root, "confidence", trainer).offered_checkpoint(1).exists()
 
+    def test_soft_pseudo_labels(self, after_round_0):
+        """The network of another trainer, under this one's name: they are the same network."""
+        run = files(after_round_0, "mcp", "nnUNetTrainerMajorityLabels")
+        shutil.copytree(files(after_round_0, "mcp").fold, run.fold)
+        command = [*COMMAND, "-tr", "nnUNetTrainerMajorityLabels", "--criterion", "mcp", "--rounds", "2", "--soft"]
+        assert main(command) == 0
+        hard = label_maps(run, 2)
+        soft = {path.name: open_array(path)[:] for path in run.round(2).soft_labels.glob("*.b2nd")}
+        assert soft.keys() == hard.keys()
+        for name, labels in soft.items():
+            confident = labels >= 4  # behind the dataset's ids 0 to 3
+            assert confident.any()
+            assert (hard[name][~confident] == labels[~confident]).all()
+        logged = torch.load(run.checkpoint(2), weights_only=False)["logging"]["train_losses"]
+        assert np.isfinite(logged).all()
+
     def test_2d_with_a_frozen_network(self, root):
         assert main([*COMMAND, "-c", "2d", "--rounds", "1", "--confidence-mode", "frozen"]) == 0
         fold = root / "nnUNet_results" / DATASET / f"{TRAINER}__nnUNetPlans__2d" / "fold_0"
@@ -209,6 +225,8 @@ class TestRefusals:
             (["-f", "first"], "a fold is a number, or all"),
             (["-num_parts", "2", "-part_id", "2"], "-part_id 2 of -num_parts 2 does not exist"),
             (["--criterion", "all", "--rounds", "2"], "criterion 'all' is one round"),
+            (["--soft"], "nnUNetTrainerAmbiguity cannot learn from labels that are not certain; --soft takes"),
+            (["--soft", "--criterion", "none"], "criterion 'none' makes no pseudo-labels; leave --soft out"),
             (["-o", "somewhere"], "belong to `nnunet_partial rounds export`"),
         ],
     )
