@@ -1,8 +1,10 @@
 """Overlap metrics of one case, over the classes its annotator looked for; empty policy and metrics as in nnU-Net."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from nnunet_partial.labels import AnnotationProtocol, LabelSpace
+from nnunet_partial.labels import AnnotationProtocol, LabelSpace, first_of
 
 ClassKey = int | tuple[int, ...]
 HOST_METRIC_NAMES = ("Dice", "IoU", "FP", "TP", "FN", "TN", "n_pred", "n_ref")  # nnU-Net's, in its order
@@ -40,6 +42,7 @@ def evaluate_case(
         raise ValueError(f"reference has shape {reference.shape}, prediction {prediction.shape}")
     table = protocol.candidate_table(space)
     counts = _pair_counts(reference, prediction, *table.shape)
+    check_ids("reference", np.flatnonzero(counts.any(axis=1)), table.any(axis=1))
     if space.ignore_id is not None:
         counts[space.ignore_id] = 0
     metrics: dict[ClassKey, dict[str, float]] = {number: dict(UNANNOTATED) for number in range(1, space.num_classes)}
@@ -53,6 +56,20 @@ def judged_keys(protocol: AnnotationProtocol, space: LabelSpace) -> list[ClassKe
     """The keys a protocol's cases are judged under: a label id for a class on its own, the ids of its classes for a union."""
     groups = [tuple(sorted(space.id_of(name) for name in classes)) for classes in protocol.labels.values()]
     return [group if len(group) > 1 else group[0] for group in groups]
+
+
+def check_ids(name: str, held: Iterable[int], known: np.ndarray) -> None:
+    """Refuse label ids that stand for nothing: a row of the candidate table without a class would be positive for every class.
+
+    Shape:
+        known (L,) bool, by id.
+    """
+    unknown = [str(number) for number in held if not 0 <= number < len(known) or not known[number]]
+    if unknown:
+        raise ValueError(
+            f"{name} holds label ids that neither label space nor protocol knows: {first_of(unknown)}; correct the file, "
+            "or the labels and protocols in dataset.json"
+        )
 
 
 def _pair_counts(reference: np.ndarray, prediction: np.ndarray, num_label_ids: int, num_classes: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from nnunet_partial.evaluation.case import ClassKey, judged_keys
+from nnunet_partial.evaluation.case import ClassKey, check_ids, judged_keys
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
 
 Box = tuple[slice, ...]
@@ -35,10 +35,15 @@ def judged_regions(
     Voxels with the ignore label are background in both masks.
 
     Shape:
-        reference and prediction *S, integers, with the ids that `evaluate_case` accepts.
+        reference and prediction *S, integers.
+
+    Raises:
+        ValueError: a label id that neither protocol nor label space knows.
     """
     table = protocol.candidate_table(space)
     boxes = ndimage.find_objects(reference), ndimage.find_objects(prediction)
+    check_ids("reference", _held(reference, boxes[0]), table.any(axis=1))
+    check_ids("prediction", _held(prediction, boxes[1]), np.ones(space.num_classes, dtype=bool))
     for key in judged_keys(protocol, space):
         members = np.isin(np.arange(space.num_classes), key)
         positive = ~table[:, ~members].any(axis=1)
@@ -66,6 +71,11 @@ def grown_box(box: Box, margin: Sequence[int], shape: Sequence[int]) -> Box:
     return tuple(
         slice(max(part.start - more, 0), min(part.stop + more, size)) for part, more, size in zip(box, margin, shape, strict=True)
     )
+
+
+def _held(labels: np.ndarray, boxes: Sequence[Box | None]) -> list[int]:
+    """The ids that have a box, and the lowest where it is negative: ndimage passes over it, and as an index it counts from the end."""
+    return [*filter(lambda lowest: lowest < 0, [int(labels.min(initial=0))]), *(n for n, box in enumerate(boxes, 1) if box)]
 
 
 def _boxes_of(flags: np.ndarray, boxes: Sequence[Box | None]) -> list[Box]:

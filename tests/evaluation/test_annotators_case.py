@@ -74,6 +74,7 @@ def test_prediction_by_hand(files):
     assert found["voxels"] == 8  # the whole volume is within 10 mm
     assert found["ECE"] == pytest.approx((0.1 + 1 / 15 + 1 / 15 + 0.1 + 0.05) / 8, rel=1e-5)
     assert found["Brier"] == pytest.approx((0.01 + 1 / 225 + 1 / 225 + 0.01 + 0.0025) / 8, rel=1e-5)
+    assert (liver["ECE"], liver["Brier"]) == pytest.approx((found["ECE"], found["Brier"]))
     assert set(found) == {"voxels", "ECE", "Brier", "reliability"}
     assert summary["per_class"]["liver"]["levels"]["40"]["Dice"] == pytest.approx(4 / 5)
     assert summary["per_annotator"]["cy"]["cases"] == 1

@@ -15,14 +15,14 @@ from nnunet_partial.evaluation.annotators.levels import TENTHS, averages_over_le
 from nnunet_partial.evaluation.annotators.overlap import Overlaps
 from nnunet_partial.evaluation.annotators.variance import variance_map_files, write_variance_map
 from nnunet_partial.evaluation.cache import CaseCache
-from nnunet_partial.evaluation.calibration import CalibrationCounts
+from nnunet_partial.evaluation.calibration import CalibrationCounts, calibration_metrics
 from nnunet_partial.evaluation.case import ClassKey
 from nnunet_partial.evaluation.label_maps import LabelMap, read_label_map
 from nnunet_partial.evaluation.probabilities import MARGIN_MM, checked_channels, reaches
 from nnunet_partial.evaluation.regions import Box, grown_box, joint_box
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
 
-_VERSION = 1  # of these figures: raise it when one of them changes
+_VERSION = 2  # of these figures: raise it when one of them changes
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ def _measure(task: AgreementTask) -> CaseAgreement:
         if probability is not None:
             counts = _calibration_counts(votes, key, probability, prediction.labels)
             calibration.update({} if counts is None else {key: counts})
+            found = calibration_metrics(CalibrationCounts.empty() if counts is None else counts)
+            rows[key] |= {name: found[name] for name in ("ECE", "Brier")}
         _write_variance_maps(task, votes, key, probability)
     return CaseAgreement(rows={key: rows[key] for key in task.keys}, calibration=calibration)
 
