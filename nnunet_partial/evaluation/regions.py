@@ -74,8 +74,8 @@ def grown_box(box: Box, margin: Sequence[int], shape: Sequence[int]) -> Box:
 
 
 def _held(labels: np.ndarray, boxes: Sequence[Box | None]) -> list[int]:
-    """The ids that have a box, and the lowest where it is negative: ndimage passes over it, and as an index it counts from the end."""
-    return [*filter(lambda lowest: lowest < 0, [int(labels.min(initial=0))]), *(n for n, box in enumerate(boxes, 1) if box)]
+    """The lowest id, which has no box where it is negative, and those that have one; ndimage counts ids from 1."""
+    return [int(labels.min(initial=0)), *(number for number, box in enumerate(boxes, 1) if box is not None)]
 
 
 def _boxes_of(flags: np.ndarray, boxes: Sequence[Box | None]) -> list[Box]:

@@ -131,3 +131,12 @@ def test_refuses_what_it_cannot_read():
         evaluate_case(np.zeros(2, int), np.array([0, 4]), protocol, SPACE)
     with pytest.raises(ValueError, match=r"reference holds label ids -1\.\.0, known are 0\.\.3"):
         evaluate_case(np.array([0, -1]), np.zeros(2, int), protocol, SPACE)
+
+
+def test_refuses_an_id_between_the_known_ones():
+    """Its row in the candidate table has no class, so that it would count as positive for every class."""
+    protocol = AnnotationProtocol(labels={1: ("liver",), 7: ("kidney_left", "kidney_right")})
+    known = evaluate_case(np.array([1, 4, 7, 3]), np.zeros(4, int), protocol, SIDED)
+    assert (known[1]["n_ref"], known[2, 3]["n_ref"]) == (1, 2)  # id 3 stands for its own class, 4 is ignored
+    with pytest.raises(ValueError, match="reference holds label ids that neither label space nor protocol knows: 5, 6; correct"):
+        evaluate_case(np.array([1, 5, 6, 6]), np.zeros(4, int), protocol, SIDED)

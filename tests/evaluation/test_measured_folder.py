@@ -55,6 +55,16 @@ def test_a_class_that_neither_shows_has_no_region():
     assert dict(judged_regions(empty, empty, protocol, SPACE)) == {1: None}
 
 
+@pytest.mark.parametrize(("name", "unknown"), [("reference", 5), ("reference", 8), ("reference", -1), ("prediction", 4)])
+def test_regions_refuse_ids_that_stand_for_nothing(name, unknown):
+    protocol = AnnotationProtocol(labels={1: ("liver",), 7: ("kidney_left", "kidney_right")})
+    maps = {"reference": np.array([[1, 7, 0]]), "prediction": np.array([[1, 2, 0]])}
+    assert dict(judged_regions(**maps, protocol=protocol, space=SPACE))[1].reference.sum() == 1
+    maps[name][0, 2] = unknown
+    with pytest.raises(ValueError, match=f"{name} holds label ids that neither label space nor protocol knows: {unknown};"):
+        dict(judged_regions(**maps, protocol=protocol, space=SPACE))
+
+
 def test_surfaces_and_volumes_with_the_files_own_spacing(folders, annotation, write):
     reference, prediction = np.zeros((2, 5, 6, 7), np.uint8)
     reference[1:3, 1:4, 1:4], prediction[1:3, 1:4, 2:5] = 3, 4  # moved along x, and partly called the other side
