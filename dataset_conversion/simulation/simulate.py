@@ -168,8 +168,10 @@ def _manifest(place: SimulationFolder, counts: dict[str, dict[int, int]]) -> Lab
 
 
 def _report(place: SimulationFolder) -> dict[str, Any]:
-    """simulation.json: the arguments, and what was dropped from which case."""
-    plan = place.plan
+    """simulation.json: the arguments, what was dropped from which case, and of partly annotated references how they were."""
+    plan, manifest = place.plan, place.source.manifest
+    full = {number: (name,) for number, name in enumerate(manifest.classes, 1)}
+    is_full = all(place.source.protocol_of(identifier).labels == full for identifier in place.identifiers)
     return {
         "simulation": SIMULATION_VERSION,
         "nnunet_partial": __version__,
@@ -177,6 +179,7 @@ def _report(place: SimulationFolder) -> dict[str, Any]:
         **plan.arguments,
         "classes": _class_numbers(place.source, plan),
         "dropped": {case.identifier: _dropped(place.source, plan, case) for case in plan.cases},
+        **({} if is_full else {"reference_annotation": manifest.annotation().as_json()}),
         **(_drawn_by_annotators(place) if plan.annotators else {}),
         "held_out": list(plan.held_out),
         "unused": list(plan.unused),

@@ -48,7 +48,7 @@ def audit_round(
         number: The round; 0 is the training on human labels alone, of which there is only Dice to tell.
         annotation: Label space, protocols and cases.
         human_folder: nnU-Net's preprocessed cases.
-        references: Complete label maps; without them, what is judged by them is unknown.
+        references: Untouched label maps; what is judged by them is unknown without them, and of classes they do not tell apart.
         cases: The training cases that the round relabelled.
         dice: Class -> Dice after the round; NaN is unknown.
         progress: Show a progress bar.

@@ -50,8 +50,8 @@ class CaseAudit:
         record: What the round noted.
         source: Source dataset of the case.
         selections: Class -> what was selected of it.
-        truths: Class -> what the reference says of it; empty without a reference.
-        rankings: Class -> (2, NUM_SCORE_RANKS) candidates wrong and right, by score; empty without a reference.
+        truths: Class -> what the reference says of it; without a class that it does not tell apart, empty without a reference.
+        rankings: Of the same classes: class -> (2, NUM_SCORE_RANKS) candidates wrong and right, by score.
     """
 
     record: CaseRecord
@@ -70,7 +70,7 @@ class CaseAuditor:
         previous: Of the round before; None in the first.
         annotation: Label space, protocols and cases.
         human_folder: nnU-Net's preprocessed cases.
-        references: Complete label maps, or None.
+        references: Untouched label maps, or None.
     """
 
     files: RoundFiles

@@ -1,15 +1,17 @@
-"""Complete label maps of training cases in preprocessed space, where simulated data keeps them: what relabelling is judged by."""
+"""Untouched label maps of training cases in preprocessed space, if simulated data kept them: what relabelling is judged by."""
 
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
+from nnunet_partial.labels import ANNOTATION_KEY, Annotation
 from nnunet_partial.pseudo_labels.geometry import CaseGeometry
 from nnunet_partial.training.arrays import open_array, write_array
 
@@ -43,9 +45,25 @@ class ReferenceMaps:
         """Whether the dataset has references."""
         return self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir())
 
+    @cached_property
+    def annotation(self) -> Annotation | None:
+        """How the references were annotated; None where in each of them every class was looked for, under its own label id."""
+        block = (self._simulation or {}).get("reference_annotation")
+        return None if block is None else Annotation.from_dataset_json({**self._dataset_json, ANNOTATION_KEY: block})
+
     def shows(self, case: str, class_name: str) -> bool:
-        """Whether the reference of a case knows an unannotated class: simulation dropped it, or nothing says otherwise."""
-        return self._dropped is None or class_name in self._dropped.get(case, ())
+        """Whether the reference of a case tells where an unannotated class is: simulation dropped it, or nothing says otherwise.
+
+        A reference that only says "one of the kidneys" tells of neither side where it is.
+        """
+        if self._simulation is None:
+            return True
+        if class_name not in self._simulation["dropped"].get(case, ()):
+            return False
+        if self.annotation is None:
+            return True
+        number = self.annotation.space.id_of(class_name)
+        return self.annotation.protocol_of(case).labels.get(number) == (class_name,)
 
     def load(self, case: str) -> np.ndarray:
         """The reference of a case as nnU-Net would have preprocessed it: -1 outside the image, as in its own label maps.
@@ -103,15 +121,19 @@ class ReferenceMaps:
         found = get_filenames_of_train_images_and_targets(str(self.raw_dataset))
         return {case: files["images"] for case, files in found.items()}
 
-    @cached_property
+    @property
     def _file_ending(self) -> str:
-        return json.loads((self.raw_dataset / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
+        return self._dataset_json["file_ending"]
 
     @cached_property
-    def _dropped(self) -> dict[str, list[str]] | None:
-        """Case -> classes that simulation dropped; None where simulation did not write the references."""
+    def _dataset_json(self) -> dict[str, Any]:
+        return json.loads((self.raw_dataset / "dataset.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def _simulation(self) -> dict[str, Any] | None:
+        """What simulation.json says; None where simulation did not write the references."""
         file = self.raw_dataset / SIMULATION_NAME
-        return json.loads(file.read_text(encoding="utf-8"))["dropped"] if file.exists() else None
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
 def _is_newer(kept: Path, *files: Path) -> bool:

@@ -14,7 +14,19 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from native_sources import BTCV_IDS, CLASSES, abdomen, contents, drawn, save, voxels, write_btcv, write_lits, write_pool
+from native_sources import (
+    BTCV_IDS,
+    CLASSES,
+    abdomen,
+    contents,
+    drawn,
+    save,
+    voxels,
+    write_btcv,
+    write_kits19,
+    write_lits,
+    write_pool,
+)
 
 from nnunet_partial.dataset_conversion import ConversionError, ConvertOptions, convert_pool
 from nnunet_partial.dataset_conversion.simulation import simulated_case
@@ -22,6 +34,7 @@ from nnunet_partial.dataset_conversion.simulation.annotated_dataset import read_
 from nnunet_partial.dataset_conversion.simulation.plan import choose_test_cases, plan_missing, protocol_name
 from nnunet_partial.dataset_conversion.simulation.simulate import describe_simulations, write_simulations
 from nnunet_partial.labels import Annotation, AnnotationProtocol, DatasetRecord, LabelSpace, read_manifest
+from nnunet_partial.pseudo_labels.references import ReferenceMaps
 
 NUM_CASES = 10
 WITHOUT_PANCREAS = "btcv_0003"
@@ -318,6 +331,30 @@ def test_a_partly_annotated_source_is_refused_unless_welcome(partly, tmp_path):
         annotated = manifest.protocols[case.protocol].annotated_classes
         assert annotated <= source.protocol_of(case.identifier).annotated_classes
         assert case.image_files == source.cases[case.identifier].image_files
+
+
+def test_references_without_sides_are_no_truth_for_the_sides(tmp_path):
+    write_btcv(tmp_path / "btcv", numbers=(1, 2))
+    write_kits19(tmp_path / "kits", numbers=(1, 2, 3, 4))
+    kits = {"source": "kits19", "path": "kits", "sides": "union", "tumor": "merge"}
+    pool = write_pool(tmp_path / "pool.yaml", [{"source": "btcv", "path": "btcv"}, kits], number=520)
+    source = read_annotated_dataset(convert_pool(pool, tmp_path / "raw", ConvertOptions(progress=False)), keep_missing=True)
+    folder = missing(source, 50, raw=tmp_path / "raw")
+    references = ReferenceMaps(folder, tmp_path, None, None)
+    dropped = json.loads((folder / "simulation.json").read_text(encoding="utf-8"))["dropped"]
+    shown = {(case, name): references.shows(case, name) for case, names in dropped.items() for name in names}
+    without_side = {(case, name) for case, name in shown if case.startswith("kits19")}
+    assert {name for _, name in without_side} == {"kidney_left", "kidney_right"}
+    assert {key for key, is_shown in shown.items() if not is_shown} == without_side < set(shown)
+    assert references.annotation == source.manifest.annotation()
+
+
+def test_full_references_need_no_annotation(source, raw):
+    folder = missing(source, raw=raw)
+    references = ReferenceMaps(folder, raw, None, None)
+    dropped = json.loads((folder / "simulation.json").read_text(encoding="utf-8"))["dropped"]
+    assert all(references.shows(case, name) for case, names in dropped.items() for name in names)
+    assert references.annotation is None
 
 
 def test_cases_annotated_alike_share_a_protocol(source, raw):

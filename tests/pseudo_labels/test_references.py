@@ -91,6 +91,14 @@ def test_available_and_known(tilted):
     assert not tilted.references.available
 
 
+def test_a_reference_that_does_not_tell_two_classes_apart(tilted):
+    protocols = {"side unknown": {"labels": {1: ["liver"], 2: ["kidney_left", "kidney_right"]}}}
+    annotation = {"protocols": protocols, "cases": {PARTLY: {"protocol": "side unknown", "source": "kits"}}}
+    dropped = {PARTLY: ["liver", "kidney_left", "kidney_right"]}
+    (tilted.raw / "simulation.json").write_text(json.dumps({"dropped": dropped, "reference_annotation": annotation}))
+    assert [name for name in dropped[PARTLY] if tilted.references.shows(PARTLY, name)] == ["liver"]
+
+
 class TestRefusals:
     def test_no_reference(self, tilted):
         (tilted.references.folder / f"{FULL}.nii.gz").unlink()
