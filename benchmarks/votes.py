@@ -5,8 +5,8 @@
 Annotators are made by shifting the boundaries of balls in a volume of 96^3, each by a whole number of voxels of its own.
 *turning*: nnU-Net's spatial transform (rotation and scaling, image and label map, patch 64^3) with the label map taken from the
 nearest voxel, over the same with nnU-Net's own way, which interpolates every id by itself; processor time, shuffled, median and
-quartiles of ratios within repetitions. *own x majority*: nnU-Net's own way over the same on the majority's label map, which is what a
-stock training turns.
+quartiles of ratios within repetitions. *own x majority*: nnU-Net's own way over the same on the majority's label map, which is
+what a stock training turns.
 """
 
 import argparse
