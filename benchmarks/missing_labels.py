@@ -14,6 +14,9 @@ judged against the untouched labels of all seven organs. What is trained, for ea
     all         inerrant0, then its predictions of missing organs are labels, all at once
     mcp         inerrant0, then three rounds; round t trusts the t/3 of the predictions with the highest class probability
     confidence  the same, ranked by a confidence network that learned where the predictions are right: INERRANT itself
+    ce          marginal cross entropy alone, the loss that takes soft labels
+    ce_all      ce, then as all
+    ce_soft     the same, each pseudo-label with its confidence (`nnunet_partial rounds --soft`)
 
 In two things this is not the paper: nnU-Net's patches and 3D network, tiny here; and a Dice term beside the ambiguity loss, as
 naive has one beside its cross entropy. (In a trial of 450 iterations with batches of four, cross entropy alone found nothing but
@@ -29,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.missing_labels_tables import PARENT, write_tables
+from benchmarks.missing_labels_tables import PARENT, parent_of, write_tables
 from benchmarks.trainings import (
     CONFIGURATION,
     PLANS,
@@ -46,13 +49,15 @@ from nnunet_partial.pseudo_labels.files import RunFiles
 from nnunet_partial.training.splits import stratified_splits, unannotated_anywhere
 
 CLASSES = ("liver", "gallbladder", "spleen", "kidney_left", "kidney_right", "pancreas", "stomach")
-TRAINERS = {"naive": "nnUNetTrainerNaive", PARENT: "nnUNetTrainerAmbiguity"}
+TRAINERS = {"naive": "nnUNetTrainerNaive", PARENT: "nnUNetTrainerAmbiguity", "ce": "nnUNetTrainerMajorityLabels"}
 ROUNDS = {  # criterion, rounds
     "longer": ("none", 1),
     "restarts": ("none", 3),
     "all": ("all", 1),
     "mcp": ("mcp", 3),
     "confidence": ("confidence", 3),
+    "ce_all": ("all", 1),
+    "ce_soft": ("all", 1),
 }
 METHODS = (*TRAINERS, *ROUNDS)
 MOST_ROUNDS = 3
@@ -86,7 +91,7 @@ class Job:
 
     def files(self, out: Path) -> RunFiles:
         """Where checkpoints and predictions lie."""
-        trainer = TRAINERS.get(self.method, TRAINERS[PARENT])
+        trainer = TRAINERS[self.method if self.method in TRAINERS else parent_of(self.method)]
         fold = out / "nnUNet_results" / self.dataset / f"{trainer}__{PLANS}__{CONFIGURATION}" / f"fold_{self.fold}"
         return RunFiles(fold, out / "nnUNet_preprocessed" / self.dataset, self.method)
 
@@ -99,11 +104,14 @@ class Job:
         if self.method in TRAINERS:
             return train_command(self.dataset, self.fold, TRAINERS[self.method], self.files(out).fold)
         criterion, rounds = ROUNDS[self.method]
-        model = ["-d", self.dataset, "-c", CONFIGURATION, "-f", str(self.fold), "-tr", TRAINERS[PARENT], "-p", PLANS]
+        trainer = TRAINERS[parent_of(self.method)]
+        model = ["-d", self.dataset, "-c", CONFIGURATION, "-f", str(self.fold), "-tr", trainer, "-p", PLANS]
         epochs = str(self.round_epochs * MOST_ROUNDS // rounds)  # as many iterations in one round as in three
         how = ["--name", self.method, "--criterion", criterion, "--rounds", str(rounds), "--epochs", epochs]
         if criterion == "confidence":
             how += ["--confidence-epochs", CONFIDENCE_EPOCHS]
+        if self.method == "ce_soft":
+            how += ["--soft"]
         return ["nnunet_partial", "rounds", *model, *how, "--disable_tta", "-device", "cpu"]
 
 
@@ -127,8 +135,9 @@ def main() -> None:
 
 def stages(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
     """What the rounds start from, then everything else, fold by fold, so that what is there can be compared."""
-    first = [job for job in jobs if job.method == PARENT]
-    return first, sorted((job for job in jobs if job.method != PARENT), key=lambda job: job.fold)
+    parents = {parent_of(method) for method in ROUNDS}
+    first = [job for job in jobs if job.method in parents]
+    return first, sorted((job for job in jobs if job.method not in parents), key=lambda job: job.fold)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -25,8 +25,10 @@ COMPARED = (
     *(("restarts", method) for method in ("mcp", "confidence")),
     ("all", "confidence"),
     ("mcp", "confidence"),
+    *(("ce", method) for method in ("ce_all", "ce_soft")),
+    ("ce_all", "ce_soft"),
 )
-PARENT = "inerrant0"  # what every run of rounds starts from: its round 0
+PARENT = "inerrant0"
 METHODS_TEXT = """## Methods (after table 4)
 
 Mean Dice over the organs, % (± standard deviation over folds). alpha: percent of annotations that are left."""
@@ -43,13 +45,18 @@ ROUNDS_TEXT = """## Rounds (after table 7)
 Added: share of the predicted voxels of missing organs that are labels after the round. Precision: share of the pseudo-labels
 that are right; recall: share of the missing organs' voxels that are pseudo-labelled rightly; both by the untouched labels of the
 training cases, over all rounds so far, mean over organs. Dice: of the validation cases, by the network that was trained on them;
-round 0 is inerrant0. All in %, mean over folds."""
+round 0 is inerrant0, or ce. All in %, mean over folds."""
 CONFIDENCE_TEXT = """## Confidence (after table 6)
 
 How well a criterion ranks the predictions that a round could relabel, right ones before wrong ones: %, mean over organs
 (± standard deviation over folds). In round 1 both criteria rank the predictions of the same network; later, each those of its
 own that it has not labelled yet. A criterion that says nothing has an AUC of 50 and, in round 1, the precision of `all` as its
 AP_success. Final Dice: of the validation cases, after the last round."""
+
+
+def parent_of(method: str) -> str:
+    """The training on human labels that a run of rounds starts from: its round 0."""
+    return "ce" if method.startswith("ce_") else PARENT
 
 
 def write_tables(rows: Sequence[Mapping[str, Any]], runs: Mapping[tuple[int, str, int], RunFiles], out: Path) -> None:
@@ -135,7 +142,7 @@ def rounds_table(frame: pd.DataFrame, audits: pd.DataFrame) -> str:
     rows = []
     for (alpha, method), own in means[means["round"] > 0].groupby(["alpha", "method"], sort=False):
         folds = own["fold"].unique()
-        rows.append([f"{alpha} %", method, "0", "-", "-", "-", _mean(_of_folds(_at(dice, alpha, PARENT), folds))])
+        rows.append([f"{alpha} %", method, "0", "-", "-", "-", _mean(_of_folds(_at(dice, alpha, parent_of(method)), folds))])
         for number, of_round in own.groupby("round"):
             labelled = [_mean(of_round[column]) for column in ("share_added", "precision", "recall")]
             at_round = dice[dice.index.get_level_values("round") == number]
