@@ -69,6 +69,25 @@ class Tiling:
         origins = (lows, [whole.start for whole in box])
         return tuple(tuple(slice(a - o, b - o) for a, b, o in zip(starts, stops, origin, strict=True)) for origin in origins)
 
+    def placed(self, voxels: np.ndarray) -> Iterator[tuple[Box, np.ndarray, np.ndarray]]:
+        """The tiles that hold some of these voxels of the image: the tile, which of them it holds, and where in the tile.
+
+        Shape:
+            voxels (n,), ascending flat indices in the image; yields a tile, (m,) which of them, (m,) flat indices in the tile.
+        """
+        slice_size = math.prod(self.image_shape[1:])
+        for low in self.steps[0]:
+            start = low - self.before[0]
+            first, last = np.searchsorted(voxels, (start * slice_size, (start + self.tile[0]) * slice_size))
+            positions = np.unravel_index(voxels[first:last], self.image_shape)
+            for corner in itertools.product((low,), *self.steps[1:]):
+                offsets = [axis - (edge - before) for axis, edge, before in zip(positions, corner, self.before, strict=True)]
+                y, x = ((offset >= 0) & (offset < edge) for offset, edge in zip(offsets[1:], self.tile[1:], strict=True))
+                inside = np.flatnonzero(y & x)
+                if len(inside):
+                    places = np.ravel_multi_index([offset[inside] for offset in offsets], self.tile)
+                    yield self.box_at(corner), first + inside, places
+
     def reach(self, position: int) -> slice:
         """The slices of the image's first axis that the tiles at a position are the last to reach."""
         steps = self.steps[0]
@@ -125,7 +144,8 @@ class SlidingWindow:
     def at_classes(self, image: np.ndarray, network: Network, classes: np.ndarray) -> np.ndarray:
         """One channel of a network's output at each voxel, chosen by the voxel; tiles without a choice are not computed.
 
-        As a mean over tiles is taken channel by channel, this is the same as choosing after it, without the other channels.
+        As a mean over tiles is taken channel by channel, this is the same as choosing after it, without the other channels. Sums
+        are kept of the chosen voxels alone: memory grows with these, and not with the image.
 
         Args:
             image: Preprocessed image.
@@ -136,21 +156,18 @@ class SlidingWindow:
             image (channels, z, y, x); classes (z, y, x); returns (z, y, x) float32, 0 where classes is 0.
         """
         tiling = Tiling.of(image.shape[1:], self.patch_size, self.step_size)
-        padded, chosen = tiling.padded(image), tiling.padded(classes[None])[0]
-        total, weight = np.zeros(tiling.shape, np.float32), np.zeros(tiling.shape, np.float32)
-        weights = self._weights.cpu().numpy()
-        for corner in itertools.product(*tiling.steps):
-            box = tiling.box_at(corner)
-            where = chosen[box] > 0
-            if not where.any():
-                continue
-            voxels = torch.from_numpy(np.flatnonzero(where)).to(self.device)
-            channels = torch.from_numpy(chosen[box][where].astype(np.int64) - 1).to(self.device)
+        padded, weights = tiling.padded(image), self._weights.flatten().cpu().numpy()
+        voxels = np.flatnonzero(classes > 0)
+        total, weight = np.zeros((2, len(voxels)), np.float32)
+        for box, inside, places in tiling.placed(voxels):
+            channels = torch.from_numpy(classes.reshape(-1)[voxels[inside]].astype(np.int64) - 1).to(self.device)
+            where = torch.from_numpy(places).to(self.device)
             for output in self._predict(padded, box, network):
-                total[box][where] += output.flatten(1)[channels, voxels].cpu().numpy() * weights[where]
-                weight[box][where] += weights[where]
-        np.divide(total, weight, out=total, where=chosen > 0)
-        return total[tuple(slice(low, low + size) for low, size in zip(tiling.before, classes.shape, strict=True))]
+                total[inside] += output.flatten(1)[channels, where].cpu().numpy() * weights[places]
+                weight[inside] += weights[places]
+        chosen = np.zeros(classes.shape, np.float32)
+        chosen.reshape(-1)[voxels] = total / weight
+        return chosen
 
     def _bands(self, tiling: Tiling, num_classes: int) -> list[slice]:
         """Parts of the second axis, so many that a slab of each fits."""

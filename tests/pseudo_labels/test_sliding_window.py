@@ -1,6 +1,7 @@
 """Slabs against a slow accumulation of the whole case, and against nnU-Net's own predictor."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -102,6 +103,52 @@ def test_one_channel_a_voxel_is_the_same_as_choosing_from_all(patch, shape):
     everything = gathered(window, image, network)
     expected = np.where(classes > 0, np.take_along_axis(everything, np.maximum(classes - 1, 0)[None], 0)[0], 0)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def chosen_of_the_whole_case(patch, image: np.ndarray, network: nn.Module, classes: np.ndarray, flips) -> np.ndarray:
+    """One channel a voxel, added up in float32 over every voxel of the padded case."""
+    tiling = Tiling.of(image.shape[1:], patch, 0.5)
+    padded, chosen = torch.from_numpy(tiling.padded(image)), tiling.padded(classes[None])[0]
+    weights = compute_gaussian(tuple(patch), value_scaling_factor=10, dtype=torch.float32, device=torch.device("cpu"))
+    weights = weights.view(tiling.tile).numpy()
+    total, weight = np.zeros((2, *tiling.shape), np.float32)
+    for corner in itertools.product(*tiling.steps):
+        box = tiling.box_at(corner)
+        tile = padded[(slice(None), *box)][None]
+        tile = tile[:, :, 0] if len(patch) == 2 else tile
+        for flip in flips:
+            output = network(tile.flip(flip)).flip(flip)[0].view(CLASSES, *tiling.tile).numpy()
+            own = np.take_along_axis(output, np.maximum(chosen[box] - 1, 0)[None], 0)[0]
+            total[box] += np.where(chosen[box] > 0, own * weights, 0)
+            weight[box] += weights
+    inner = tuple(slice(low, low + size) for low, size in zip(tiling.before, classes.shape, strict=True))
+    return (total / weight)[inner]
+
+
+@pytest.mark.parametrize(("patch", "shape"), SHAPES)
+@pytest.mark.parametrize("share", [0.02, 0.6])
+def test_sums_of_the_chosen_voxels_are_those_of_the_whole_case(patch, shape, share):
+    rng = np.random.default_rng(2)
+    network, image = network_of(len(patch)), image_of(shape)
+    classes = np.where(rng.random(shape) < share, rng.integers(1, CLASSES + 1, shape), 0).astype(np.int16)
+    with torch.inference_mode():
+        expected = chosen_of_the_whole_case(patch, image, network, classes, [(), (-1,)])
+        found = SlidingWindow(patch, mirror_axes=(len(patch) - 1,)).at_classes(image, network, classes)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert (found.shape, found.dtype) == (shape, np.float32)
+
+
+def test_memory_grows_with_the_choice():
+    classes = np.zeros((64, 64, 64), dtype=np.int16)
+    classes[30:34, 30:34, 30:34] = 1
+    image, network = image_of(classes.shape), network_of(3)
+    window = SlidingWindow((16, 16, 16))
+    with torch.inference_mode():
+        tracemalloc.start()  # knows what numpy takes, not what torch takes
+        window.at_classes(image, network, classes)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 6 * classes.size  # the scores in float32, and where they are
 
 
 def test_tiles_without_a_choice_are_not_computed():
