@@ -14,10 +14,10 @@ ROOMS = {
     "losses": {"targets", "labels"},
     "evaluation": {"labels"},
     "report": {"evaluation", "labels", "paths"},
-    "training": {"losses", "targets", "evaluation", "report", "labels", "paths"},
+    "training": {"losses", "targets", "networks", "evaluation", "report", "labels", "paths"},
     "networks": set(),
     "pseudo_labels": {"training", "losses", "targets", "networks", "evaluation", "report", "labels", "paths"},
-    "trainers": {"training", "losses", "targets", "labels"},
+    "trainers": {"training", "losses", "targets", "networks", "labels"},
     "planners": {"training", "targets", "paths", "labels"},
     "dataset_conversion": {"labels", "paths"},
 }

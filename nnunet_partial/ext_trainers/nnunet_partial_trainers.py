@@ -2,9 +2,11 @@
 
 from nnunet_partial.trainers import (
     nnUNetTrainerAmbiguity,
+    nnUNetTrainerCoraNet,
     nnUNetTrainerMajorityLabels,
     nnUNetTrainerMarginal,
     nnUNetTrainerMarginalExclusion,
+    nnUNetTrainerMeanTeacher,
     nnUNetTrainerNaive,
     nnUNetTrainerSoftLabels,
 )

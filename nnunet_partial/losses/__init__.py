@@ -3,31 +3,44 @@
 from nnunet_partial.losses.ambiguity import AmbiguityLoss, ambiguity_bce_loss, ambiguity_dice_loss
 from nnunet_partial.losses.ambiguity_sums import plain_ambiguity_sums
 from nnunet_partial.losses.candidates import plain_sums
+from nnunet_partial.losses.conservative_radical import branches_agree, certain_voxels, conservative_loss, radical_loss
+from nnunet_partial.losses.consistency import MeanTeacherLoss, consistency_loss, logits_on_candidates
+from nnunet_partial.losses.coranet import CoraNetLoss
 from nnunet_partial.losses.exclusion import MarginalExclusionLoss, exclusion_cross_entropy, exclusion_dice_loss
 from nnunet_partial.losses.fused import fused_sums
 from nnunet_partial.losses.fused_ambiguity import fused_ambiguity_sums
 from nnunet_partial.losses.fused_soft import fused_soft_sums
 from nnunet_partial.losses.marginal import MarginalLoss, marginal_cross_entropy, marginal_dice_loss
+from nnunet_partial.losses.self_training import self_training_loss
 from nnunet_partial.losses.soft import SoftLabelLoss, soft_cross_entropy, soft_dice_loss
 from nnunet_partial.losses.soft_sums import plain_soft_sums
 
 __all__ = [
     "AmbiguityLoss",
+    "CoraNetLoss",
     "MarginalExclusionLoss",
     "MarginalLoss",
+    "MeanTeacherLoss",
     "SoftLabelLoss",
     "ambiguity_bce_loss",
     "ambiguity_dice_loss",
+    "branches_agree",
+    "certain_voxels",
+    "conservative_loss",
+    "consistency_loss",
     "exclusion_cross_entropy",
     "exclusion_dice_loss",
     "fused_ambiguity_sums",
     "fused_soft_sums",
     "fused_sums",
+    "logits_on_candidates",
     "marginal_cross_entropy",
     "marginal_dice_loss",
     "plain_ambiguity_sums",
     "plain_soft_sums",
     "plain_sums",
+    "radical_loss",
+    "self_training_loss",
     "soft_cross_entropy",
     "soft_dice_loss",
 ]

@@ -1,5 +1,8 @@
 """Networks that help while training and are dropped at test time."""
 
+from nnunet_partial.networks.branches import Branches, Relabeller
 from nnunet_partial.networks.confidence import ConfidenceModel, ConfidenceNetwork
+from nnunet_partial.networks.last_features import LastFeatures
+from nnunet_partial.networks.teacher import Teacher
 
-__all__ = ["ConfidenceModel", "ConfidenceNetwork"]
+__all__ = ["Branches", "ConfidenceModel", "ConfidenceNetwork", "LastFeatures", "Relabeller", "Teacher"]

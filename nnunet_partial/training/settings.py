@@ -52,6 +52,34 @@ class TrainingSettings(BaseModel):
         description="Weight of a Dice term beside the cross entropy with soft labels (Silva & Oliveira 2021: 0; it undoes the "
         "calibration)",
     )
+    consistency_start_epochs: int = Field(
+        30,
+        ge=0,
+        description="Trainers with a teacher: first epochs on annotation alone (Shi et al. 2022: 30)",
+    )
+    ramp_up_epochs: int = Field(
+        0,
+        ge=0,
+        description="Epochs over which what the teacher says gains its weight (Shi et al. 2022: 0; Laine & Aila 2017, who begin "
+        "without epochs on annotation alone: 80)",
+    )
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="Share of its weights that the teacher keeps at each iteration (Shi et al. 2022: 0.99)"
+    )
+    teacher_noise: float = Field(
+        0.1,
+        ge=0,
+        description="Standard deviation of noise on the image that the teacher sees, in units of normalised intensity (Yu et al. "
+        "2019: 0.1)",
+    )
+    weight_consistency: float = Field(1.0, ge=0, description="Weight of agreement with the teacher (Shi et al. 2022: 1)")
+    weight_self_training: float = Field(
+        1.0, ge=0, description="CoraNet: weight of the network's own labels on certain voxels (Shi et al. 2022: 1)"
+    )
+    misclassification_cost: float = Field(
+        5.0, ge=1, description="CoraNet: alpha, what a branch's costly error costs beside the other (Shi et al. 2022: 5)"
+    )
+    relabel_every: int = Field(5, ge=1, description="CoraNet: epochs between own labels and new ones (Shi et al. 2022: 5)")
     mirroring: Literal["auto", "all", "none"] = Field(
         "auto",
         description="Mirrored axes in augmentation and at test time: auto = all, but not left-right where classes come in "

@@ -27,6 +27,7 @@ HOOKS = {
     "validation_step": "pseudo Dice over annotated classes",
     "perform_actual_validation": "summary.json over annotated classes",
     "save_checkpoint": "checkpoints are written under a temporary name",
+    "load_checkpoint": "teachers and branches are loaded with the host's own network",
     "set_deep_supervision_enabled": "called by the host before validation",
 }
 
@@ -63,6 +64,20 @@ def test_train_step_moves_the_target_and_calls_the_loss():
     text = source_of("train_step")
     assert "target = [i.to(self.device, non_blocking=True) for i in target]" in text, "PartialTarget.to stands in for a tensor's"
     assert "self.loss(output, target)" in text
+
+
+def test_train_step_runs_network_and_loss_within_one_autocast():
+    text = source_of("train_step")
+    assert "data = data.to(self.device" in text, "a batch that lies on the device already stays there"
+    assert text.index("with autocast(") < text.index("output = self.network(data)") < text.index("self.loss(output, target)"), (
+        "CoraNet's branches run within the loss"
+    )
+    assert "clip_grad_norm_(self.network.parameters(), 12)" in text, "CoraNet's branches are clipped at the same norm"
+
+
+def test_the_loss_is_built_after_network_and_optimizer():
+    text = source_of("initialize")
+    assert text.index("self.configure_optimizers()") < text.index("self._build_loss()"), "a teacher's trainer wraps the loss last"
 
 
 def test_validation_step_returns_these_keys():
