@@ -12,6 +12,8 @@ his or her own, and overlooks an organ now and then. Predictions of held-out cas
     soft_pooled     the same; on coarser resolutions of deep supervision the mean of the shares, in place of the nearest voxel's
     majority_dice   cross entropy and Dice on the majority map: nnU-Net's own recipe
     soft_dice       cross entropy and Dice on the shares, of which the paper warns
+    tuned_majority  majority_dice, then a quarter of its epochs of cross entropy on the majority map
+    tuned_soft      the same on the shares: what soft labels change in a network that has learned to find the organs
 
 A rerun skips what is finished and goes on where a training stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a
 file a training), results.csv (a row a method, fold, case and organ) and tables.md (what is printed).
@@ -19,6 +21,7 @@ file a training), results.csv (a row a method, fold, case and organ) and tables.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +52,11 @@ TRAINERS = {  # trainer, plans
     "soft_pooled": ("nnUNetTrainerPooledSoftLabels", PLANS),
     "majority_dice": ("nnUNetTrainerMajorityLabels", DICE_PLANS),
     "soft_dice": ("nnUNetTrainerSoftLabels", DICE_PLANS),
+    "tuned_majority": ("nnUNetTrainerMajorityLabels", PLANS),
+    "tuned_soft": ("nnUNetTrainerSoftLabels", PLANS),
 }
+TUNED = ("tuned_majority", "tuned_soft")
+TUNED_FROM, TUNED_SHARE = "majority_dice", 4
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Training:
 
     method: str
     fold: int
+    epochs: int
 
     @property
     def name(self) -> str:
@@ -67,7 +75,8 @@ class Training:
     def folder(self, out: Path) -> Path:
         """Where its checkpoints lie."""
         trainer, plans = TRAINERS[self.method]
-        return out / "nnUNet_results" / READERS / f"{trainer}__{plans}__{CONFIGURATION}" / f"fold_{self.fold}"
+        fold = out / "nnUNet_results" / READERS / f"{trainer}__{plans}__{CONFIGURATION}" / f"fold_{self.fold}"
+        return fold / "tuned" if self.method in TUNED else fold
 
     def is_done(self, out: Path) -> bool:
         """Whether its validation cases are predicted."""
@@ -76,6 +85,11 @@ class Training:
     def command(self, out: Path) -> list[str]:
         """What trains it and predicts its validation cases with probabilities."""
         trainer, plans = TRAINERS[self.method]
+        if self.method in TUNED:
+            initial = Training(TUNED_FROM, self.fold, self.epochs).folder(out) / "checkpoint_final.pth"
+            epochs = str(max(1, self.epochs // TUNED_SHARE))
+            where = [READERS, str(self.fold), trainer, str(initial), str(self.folder(out))]
+            return [sys.executable, "-m", "benchmarks.fine_tune", *where, "--epochs", epochs]
         return train_command(READERS, self.fold, trainer, self.folder(out), plans=plans, further=["--npz"])
 
 
@@ -83,7 +97,7 @@ def main() -> None:
     """Run what is missing, write results.csv and the tables."""
     args = build_parser().parse_args()
     out = args.out.resolve()
-    trainings = [Training(method, fold) for method in TRAINERS for fold in args.folds]
+    trainings = [Training(method, fold, args.epochs) for method in TRAINERS for fold in args.folds]
     if not args.tables_only:
         out.mkdir(parents=True, exist_ok=True)
         names = ("epochs", "iterations", "annotators", "shift_mm", "miss")
@@ -96,7 +110,9 @@ def main() -> None:
         plan_tiny(READERS, out, environment, [f"{name}={value}" for name, value in lengths.items()], splits)
         with_dice(out / "nnUNet_preprocessed" / READERS)
         wanted = [training for training in trainings if training.method in args.only]
-        run_all(sorted(wanted, key=lambda training: training.fold), out, environment, args.processes)
+        for stage in (False, True):  # what is tuned is trained first
+            of_stage = [training for training in wanted if (training.method in TUNED) == stage]
+            run_all(sorted(of_stage, key=lambda training: training.fold), out, environment, args.processes)
     write_tables([row for training in trainings if training.is_done(out) for row in judged(training, out)], out)
 
 

@@ -28,6 +28,8 @@ METHOD_COLUMNS = {  # figure -> its column, factor, decimals
     "Dice_truth": ("Dice, truth", 100, 2),
 }
 COMPARED = (
+    ("tuned_majority", "tuned_soft"),
+    ("majority_dice", "tuned_soft"),
     ("majority", "soft"),
     ("majority_dice", "soft"),
     ("majority_dice", "soft_dice"),

@@ -38,7 +38,9 @@ def set_up(out: Path, *, trainer_folders: Iterable[Path] = ()) -> dict[str, str]
     few = {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
     trainers = os.pathsep.join(map(str, (TRAINER_FOLDER, *trainer_folders)))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, **folders, **few, TRAINER_VARIABLE: trainers, "PATH": path}
+    root = str(Path(__file__).parents[1])  # jobs run elsewhere, and may be modules of this folder
+    packages = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, **folders, **few, TRAINER_VARIABLE: trainers, "PATH": path, "PYTHONPATH": packages}
 
 
 def refuse_other_lengths(out: Path, lengths: dict) -> None:
