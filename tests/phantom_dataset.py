@@ -1,12 +1,15 @@
 """A small dataset that can be trained on in seconds, written without the converters."""
 
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from nnunet_partial.labels import CaseRecord, DatasetRecord, LabelManifest, SourceRecord, write_json, write_manifest
+from nnunet_partial.paths import offer_trainers
 
 CLASSES = ("liver", "kidney_left", "kidney_right")
 PROTOCOLS = {
@@ -29,6 +32,15 @@ def set_nnunet_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         monkeypatch.setenv(variable, value)
     return root
+
+
+def offered_copy(planned: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a planned dataset's root that trainings may write to, with our trainers offered to nnU-Net."""
+    shutil.copytree(planned, folder / "nnunet")
+    monkeypatch.setenv("nnUNet_extTrainer", "")
+    offer_trainers()
+    torch.set_num_threads(1)
+    return set_nnunet_folders(folder / "nnunet", monkeypatch)
 
 
 def write_small_dataset(folder: Path, *, num_cases: int = 9) -> LabelManifest:

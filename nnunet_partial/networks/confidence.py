@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from nnunet_partial.networks.last_features import LastFeatures, last_layer
+
 PAPER_WIDTHS = (400, 120, 64, 64)
 """On 64 features in 2D; in 3D this head would cost many times what the network costs."""
 
@@ -66,7 +68,7 @@ class ConfidenceModel(nn.Module):
         frozen: bool = False,
     ):
         super().__init__()
-        last = _last_layer(segmentation)
+        last = last_layer(segmentation)
         self.frozen, self.log_odds = frozen, log_odds
         self.backbone = copy.deepcopy(segmentation)
         self.backbone.decoder.deep_supervision = False
@@ -74,8 +76,7 @@ class ConfidenceModel(nn.Module):
         self.head = ConfidenceNetwork(last.in_channels, num_classes, widths=widths, dims=last.weight.ndim - 2)
         nn.init.zeros_(self.head.layers[-1].weight)
         nn.init.zeros_(self.head.layers[-1].bias)
-        self._features: Tensor | None = None
-        _last_layer(self.backbone).register_forward_pre_hook(self._keep_features)
+        self._features = LastFeatures(self.backbone)
 
     def forward(self, image: Tensor, predicted: Tensor | None = None) -> Tensor:
         """Log-odds that what was decided on each class is right.
@@ -86,8 +87,7 @@ class ConfidenceModel(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             own = self.log_odds(self.backbone(image))
-        features, self._features = self._features, None
-        return (own if predicted is None else own.where(predicted, -own)) + self.head(features)
+        return (own if predicted is None else own.where(predicted, -own)) + self.head(self._features.take())
 
     def train(self, mode: bool = True) -> "ConfidenceModel":
         """A frozen network stays in evaluation mode."""
@@ -95,17 +95,3 @@ class ConfidenceModel(nn.Module):
         if self.frozen:
             self.backbone.eval()
         return self
-
-    def _keep_features(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._features = inputs[0]
-
-
-def _last_layer(segmentation: nn.Module) -> nn.Module:
-    """The 1 x 1 convolution that makes logits out of the last features."""
-    layers = getattr(getattr(segmentation, "decoder", None), "seg_layers", None)
-    if not layers:
-        raise NotImplementedError(
-            f"{type(segmentation).__name__} has no decoder.seg_layers, so its last features cannot be found; "
-            "use --criterion mcp, or one of nnU-Net's U-Nets"
-        )
-    return layers[-1]

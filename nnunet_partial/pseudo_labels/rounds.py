@@ -189,14 +189,14 @@ class Rounds:
         return audit_round(self.run.round(number), number, self.annotation, self.human, self.references, self.cases, dice)
 
     def _dice(self, number: int) -> dict[str, float]:
-        """Dice of each class over the fold's validation cases; over every class where the untouched labels are there."""
+        """Dice of each class over the fold's validation cases; over all that the untouched labels show where they are there."""
         predictions = self.run.validation(number)
         if self.request.fold == "all":
             return {}
         folder = self.references.folder if self.references else self.run.dataset / "gt_segmentations"
-        summary = evaluate_folder(
-            folder, predictions, self.annotation, self.file_ending, full_reference=self.references is not None
-        )
+        shown = self.references.annotation if self.references else None  # references that are not full say what they show
+        is_full = self.references is not None and shown is None
+        summary = evaluate_folder(folder, predictions, shown or self.annotation, self.file_ending, full_reference=is_full)
         return {name: summary["mean"][number]["Dice"] for number, name in enumerate(self.annotation.space.classes, 1)}
 
     def _publish(self, rows: list[AuditRow]) -> None:

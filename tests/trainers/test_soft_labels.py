@@ -1,7 +1,6 @@
 """Trainers on soft and on majority labels, through nnU-Net's own entry points."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,8 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from phantom_dataset import set_nnunet_folders
+from phantom_dataset import offered_copy
 
-from nnunet_partial.paths import offer_trainers
 from nnunet_partial.targets import PartialTarget, SoftTarget, Votes
 from nnunet_partial.trainers import nnUNetTrainerMajorityLabels, nnUNetTrainerSoftLabels
 
@@ -24,11 +22,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def root(annotators_dataset, tmp_path, monkeypatch) -> Path:
     """A copy of the planned dataset, with our trainers offered to nnU-Net."""
-    shutil.copytree(annotators_dataset, tmp_path / "nnunet")
-    monkeypatch.setenv("nnUNet_extTrainer", "")
-    offer_trainers()
-    torch.set_num_threads(1)
-    return set_nnunet_folders(tmp_path / "nnunet", monkeypatch)
+    return offered_copy(annotators_dataset, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from phantom_dataset import set_nnunet_folders
+from phantom_dataset import offered_copy
 
-from nnunet_partial.paths import offer_trainers
 from nnunet_partial.trainers import nnUNetTrainerCoraNet, nnUNetTrainerMarginal, nnUNetTrainerMeanTeacher
 from nnunet_partial.training.fine_tuning import FineTuning, bare
 from nnunet_partial.training.teacher_trainer import HELPERS_KEY
@@ -28,13 +26,9 @@ every_trainer = pytest.mark.parametrize("cls", TRAINERS)
 @pytest.fixture
 def root(small_dataset, tmp_path, monkeypatch) -> Path:
     """A copy of the planned dataset, with our trainers offered to nnU-Net."""
-    shutil.copytree(small_dataset, tmp_path / "nnunet")
-    monkeypatch.setenv("nnUNet_extTrainer", "")
-    offer_trainers()
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     np.random.seed(0)
-    return set_nnunet_folders(tmp_path / "nnunet", monkeypatch)
+    return offered_copy(small_dataset, tmp_path, monkeypatch)
 
 
 def trainer_of(cls, root: Path, change=lambda dataset_json: None, configuration: str = "3d_fullres", **settings):

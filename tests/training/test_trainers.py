@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +13,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from phantom_dataset import set_nnunet_folders
+from phantom_dataset import offered_copy
 
 from nnunet_partial.labels import LabelError
 from nnunet_partial.paths import TRAINER_VARIABLE, offer_trainers
@@ -27,11 +26,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def root(small_dataset, tmp_path, monkeypatch) -> Path:
     """A copy of the planned dataset, with our trainers offered to nnU-Net."""
-    shutil.copytree(small_dataset, tmp_path / "nnunet")
-    monkeypatch.setenv("nnUNet_extTrainer", "")
-    offer_trainers()
-    torch.set_num_threads(1)
-    return set_nnunet_folders(tmp_path / "nnunet", monkeypatch)
+    return offered_copy(small_dataset, tmp_path, monkeypatch)
 
 
 def trainer_of(cls, root: Path, *, configuration="3d_fullres", fold=0, plans_change=None, dataset_change=None):
