@@ -113,7 +113,9 @@ def main() -> None:
         for stage in (False, True):  # what is tuned is trained first
             of_stage = [training for training in wanted if (training.method in TUNED) == stage]
             run_all(sorted(of_stage, key=lambda training: training.fold), out, environment, args.processes)
-    write_tables([row for training in trainings if training.is_done(out) for row in judged(training, out)], out)
+    done = [training for training in trainings if training.is_done(out)]
+    rows = [row for training in done for row in judged(training, out)]
+    write_tables(rows, [row for training in done for row in calibrated(training, out)], out)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -155,25 +157,38 @@ def with_dice(folder: Path) -> None:
 
 def judged(training: Training, out: Path) -> Sequence[dict]:
     """Every validation case and organ: against the annotators, and against the truth they were made from."""
-    predictions = training.folder(out) / "validation"
-    raw = out / "nnUNet_raw" / READERS
-    annotation = annotation_of(out, READERS)
-    file = predictions / "agreement" / SUMMARY_NAME
-    if not file.exists():
-        agreement = annotator_agreement(
-            raw / "annotators", annotation, prediction_dir=predictions, allow_missing=True, num_processes=2
-        )
-        write_agreement(agreement, file.parent, {"made_by": "benchmarks.soft_labels"})
-    agreement = json.loads(file.read_text(encoding="utf-8"))
-    truth = evaluate_folder(raw / "references", predictions, annotation, full_reference=True, allow_missing=True)
+    predictions, agreement = training.folder(out) / "validation", agreement_of(training, out)
+    references = out / "nnUNet_raw" / READERS / "references"
+    truth = evaluate_folder(references, predictions, annotation_of(out, READERS), full_reference=True, allow_missing=True)
     dice = {case["identifier"]: case["metrics"] for case in truth["metric_per_case"]}
     rows = []
     for case in agreement["per_case"]:
         for number, organ in enumerate(CLASSES, 1):
             found = case["classes"][organ]
             where = {"method": training.method, "fold": training.fold, "case": case["identifier"], "class": organ}
-            rows.append({**where, **found, "Dice_truth": dice[case["identifier"]][number]["Dice"]})
+            at_levels = {f"Dice_{level}": figures["Dice"] for level, figures in found["levels"].items()}
+            rows.append({**where, **found, **at_levels, "Dice_truth": dice[case["identifier"]][number]["Dice"]})
     return rows
+
+
+def calibrated(training: Training, out: Path) -> list[dict]:
+    """Calibration over the voxels of all validation cases, by organ and over all of them."""
+    found = agreement_of(training, out)["calibration"]
+    where = {"method": training.method, "fold": training.fold}
+    return [{**where, "class": name, "ECE": of_class["ECE"], "Brier": of_class["Brier"]} for name, of_class in found.items()]
+
+
+def agreement_of(training: Training, out: Path) -> dict:
+    """What `nnunet_partial agreement --allow-missing` says of the validation cases; kept beside the predictions."""
+    predictions = training.folder(out) / "validation"
+    file = predictions / "agreement" / SUMMARY_NAME
+    if not file.exists():
+        annotators = out / "nnUNet_raw" / READERS / "annotators"
+        agreement = annotator_agreement(
+            annotators, annotation_of(out, READERS), prediction_dir=predictions, allow_missing=True, num_processes=2
+        )
+        write_agreement(agreement, file.parent, {"made_by": "benchmarks.soft_labels"})
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

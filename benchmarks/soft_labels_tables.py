@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_partial.evaluation.folder import ALL_CLASSES
 from nnunet_partial.evaluation.paired import bootstrap_interval, holm, wilcoxon_p
 from nnunet_partial.labels import replacing
 
@@ -27,6 +28,7 @@ METHOD_COLUMNS = {  # figure -> its column, factor, decimals
     "Dice_expected": ("expected Dice", 100, 2),
     "Dice_truth": ("Dice, truth", 100, 2),
 }
+LEVELS = [f"Dice_{percent}" for percent in range(10, 100, 10)]
 COMPARED = (
     ("tuned_majority", "tuned_soft"),
     ("majority_dice", "tuned_soft"),
@@ -37,9 +39,13 @@ COMPARED = (
     ("soft", "soft_pooled"),
 )
 COMPARED_FIGURES = ("ECE", "Brier", "Dice_over_levels", "GED2_pairs", "Dice_truth")
+CALIBRATION_TEXT = """## Calibration
+
+ECE and Brier score (%) over the voxels of all validation cases of a fold, within 10 mm of what anybody drew or the prediction
+shows, against the share of votes: all organs' voxels together in each fold and in the mean, and the mean over organs."""
 METHODS_TEXT = """## Methods (after tables 2 and 3)
 
-ECE and Brier score in %, against the share of votes of each voxel around the organ; Dice, precision, recall (%) and HD95: mean
+ECE and Brier score in %, of each case by itself; Dice, precision, recall (%) and HD95: mean
 over the confidence levels 10 % to 90 %, probabilities cut there against shares of votes cut there. GED²: squared generalized
 energy distance; IoU distance: to the annotators, expected; diversity: the annotators' own; expected Dice (%): of the prediction
 at 50 % with an annotator. Dice, truth (%): of the predicted label map with what the annotators were made from. Mean over organs
@@ -47,6 +53,10 @@ at 50 % with an annotator. Dice, truth (%): of the predicted label map with what
 ORGANS_TEXT = """## Organs
 
 ECE and Dice over nine levels, %, mean over folds."""
+LEVELS_TEXT = """## Confidence levels
+
+Dice (%) of probabilities cut at each level with shares of votes cut there: mean over organs of the mean over the cases of all
+folds; below, of the organ with the highest Dice alone."""
 DIFFERENCES_TEXT = """## Paired differences
 
 Each case's mean over the organs, first minus second (ECE, Brier, Dice in points): mean over the cases of all folds that both have
@@ -54,18 +64,48 @@ judged; 95 % interval (bootstrap over cases); Wilcoxon signed-rank test, two-sid
 (*: below 0.05). The cases of a fold share a network: this says whether a difference holds over patients, not over trainings."""
 
 
-def write_tables(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Write results.csv and tables.md, and print the tables."""
+def write_tables(rows: Sequence[Mapping[str, Any]], calibration: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Write results.csv, calibration.csv and tables.md, and print the tables.
+
+    Args:
+        rows: Every figure of every case and organ.
+        calibration: ECE and Brier score by organ, and of "all", over the cases of a fold.
+        out: Where the files go.
+    """
     if not rows:
         raise SystemExit(f"there are no predictions in {out} yet")
-    frame = pd.DataFrame(rows, columns=[*KEYS, *METHOD_COLUMNS])
-    with replacing(out / "results.csv") as temporary:
-        frame.to_csv(temporary, index=False)
-    parts = (METHODS_TEXT, methods_table(frame), ORGANS_TEXT, organs_table(frame), DIFFERENCES_TEXT, differences_table(frame))
+    frame = pd.DataFrame(rows, columns=[*KEYS, *METHOD_COLUMNS, *LEVELS])
+    calibration = pd.DataFrame(calibration)
+    for name, table in (("results", frame), ("calibration", calibration)):
+        with replacing(out / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+    tables = {
+        CALIBRATION_TEXT: calibration_table(calibration),
+        METHODS_TEXT: methods_table(frame),
+        ORGANS_TEXT: organs_table(frame),
+        LEVELS_TEXT: levels_table(frame),
+        DIFFERENCES_TEXT: differences_table(frame),
+    }
+    parts = [part for title_and_table in tables.items() for part in title_and_table]
     text = "\n\n".join(parts) + "\n"
     with replacing(out / "tables.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
+
+
+def calibration_table(calibration: pd.DataFrame) -> str:
+    """Rows methods, columns folds and means."""
+    of_all = calibration["class"] == ALL_CLASSES
+    together = 100 * calibration[of_all].set_index(["method", "fold"])[["ECE", "Brier"]]
+    by_organ = 100 * calibration[~of_all].groupby(["method", "fold"], sort=False)["ECE"].mean()
+    folds = sorted(calibration["fold"].unique())
+    rows = []
+    for method in together.index.unique("method"):
+        own = together.loc[method]
+        by_fold = [f"{own['ECE'][fold]:.2f}" if fold in own.index else "-" for fold in folds]
+        means = own["ECE"].mean(), by_organ.loc[method].mean(), own["Brier"].mean()
+        rows.append([method, *by_fold, *(f"{mean:.2f}" for mean in means)])
+    return _markdown(["method", *(f"ECE, fold {fold}" for fold in folds), "ECE, mean", "ECE, organs", "Brier"], rows)
 
 
 def methods_table(frame: pd.DataFrame) -> str:
@@ -98,6 +138,17 @@ def organs_table(frame: pd.DataFrame) -> str:
         cells = [f"{row['ECE']:.2f} / {row['Dice_over_levels']:.1f}" for _, row in found.iterrows()]
         rows.append([method, *cells])
     return _markdown(["method", *(f"{organ} (ECE / Dice)" for organ in organs)], rows)
+
+
+def levels_table(frame: pd.DataFrame) -> str:
+    """Rows methods, then the same of one organ; columns levels."""
+    by_class = 100 * frame.groupby(["method", "class"], sort=False)[LEVELS].mean()
+    best = by_class.mean(axis=1).groupby("class").mean().idxmax()
+    means = by_class.groupby("method", sort=False).mean()
+    rows = [[method, *(f"{value:.1f}" for value in row)] for method, row in means.iterrows()]
+    of_best = by_class.xs(best, level="class")
+    rows += [[f"{method}, {best}", *(f"{value:.1f}" for value in row)] for method, row in of_best.iterrows()]
+    return _markdown(["method", *(f"{name.removeprefix('Dice_')} %" for name in LEVELS)], rows)
 
 
 def differences_table(frame: pd.DataFrame) -> str:
