@@ -78,7 +78,7 @@ def write_tables(rows: Sequence[Mapping[str, Any]], calibration: Sequence[Mappin
     calibration = pd.DataFrame(calibration)
     for name, table in (("results", frame), ("calibration", calibration)):
         with replacing(out / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+            table.to_csv(temporary, index=False, float_format="%.5g")
     tables = {
         CALIBRATION_TEXT: calibration_table(calibration),
         METHODS_TEXT: methods_table(frame),
