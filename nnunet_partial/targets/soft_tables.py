@@ -78,7 +78,9 @@ class SoftTables:
             if votes is not None:
                 self._cases[key] = tuple(map(torch.from_numpy, self._rows(votes)))
             else:
-                self._cases[key] = self._alone.setdefault(protocol, self._single_map(protocol))
+                if protocol not in self._alone:
+                    self._alone[protocol] = self._single_map(protocol)
+                self._cases[key] = self._alone[protocol]
         return self._cases[key]
 
     def _single_map(self, protocol: str) -> tuple[Tensor, ...]:
