@@ -1,11 +1,14 @@
 """Ambiguity loss: a binary classifier an organ, taught only where the label tells (Petit et al. 2021, eq. 1-2)."""
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 
 from nnunet_partial.losses.ambiguity_sums import AmbiguitySums, MakeAmbiguitySums, plain_ambiguity_sums
+from nnunet_partial.losses.ce_and_dice import CrossEntropyAndDice
 from nnunet_partial.losses.fused_ambiguity import fused_ambiguity_sums
 from nnunet_partial.losses.marginal import SMOOTH
-from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid
+from nnunet_partial.losses.reduction import dice_loss
 from nnunet_partial.losses.sums import annotated_ids
 from nnunet_partial.targets import PartialTarget, ambiguity_tables
 
@@ -48,38 +51,16 @@ def ambiguity_dice_loss(
     return dice_of(plain_ambiguity_sums(logits, target), batch_dice, ddp, smooth)
 
 
-class AmbiguityLoss(nn.Module):
+class AmbiguityLoss(CrossEntropyAndDice):
     """Ambiguity cross entropy, alone as in Petit et al. 2021 or with a Dice term beside it.
 
     Args:
-        batch_dice: See `ambiguity_dice_loss`.
-        ddp: See `ambiguity_dice_loss`.
-        weight_ce: Weight of the cross entropy.
-        weight_dice: Weight of the Dice loss, which is not computed at 0.
         make_sums: `fused_ambiguity_sums`, or `plain_ambiguity_sums`, which gives the same by plain autograd.
+        options: batch_dice, ddp, weight_ce and weight_dice, see `CrossEntropyAndDice`.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_dice: bool = False,
-        ddp: bool = False,
-        weight_ce: float = 1.0,
-        weight_dice: float = 0.0,
-        make_sums: MakeAmbiguitySums = fused_ambiguity_sums,
-    ):
-        super().__init__()
-        self.batch_dice, self.ddp = batch_dice, ddp
-        self.weight_ce, self.weight_dice = weight_ce, weight_dice
-        self.make_sums = make_sums
-
-    def forward(self, logits: Tensor, target: PartialTarget) -> Tensor:
-        """The weighted sum of the terms, a scalar."""
-        sums = self.make_sums(logits, target, dice=self.weight_dice > 0)
-        loss = self.weight_ce * cross_entropy_of(sums)
-        if self.weight_dice > 0:
-            loss = loss + self.weight_dice * dice_of(sums, self.batch_dice, self.ddp, SMOOTH)
-        return loss
+    def __init__(self, *, make_sums: MakeAmbiguitySums = fused_ambiguity_sums, **options: Any):
+        super().__init__(make_sums, cross_entropy_of, dice_of, **options)
 
 
 def cross_entropy_of(sums: AmbiguitySums) -> Tensor:
@@ -91,7 +72,5 @@ def dice_of(sums: AmbiguitySums, batch_dice: bool, ddp: bool, smooth: float) -> 
     """Dice loss of the classifiers from the sums of a batch."""
     _, positive = ambiguity_tables(sums.target)
     own = (annotated_ids(sums.target)[:, :, None] & positive).any(1).to(sums.predicted)  # (B, K)
-    terms = (sums.intersection * own, sums.predicted * own, sums.reference * own, own)
-    intersection, predicted, reference, own = add_over_batch(*terms, batch_dice=batch_dice, ddp=ddp)
-    dice = (2 * intersection + smooth) / (predicted + reference + smooth).clamp_min(1e-8)
-    return mean_of_valid(1 - dice, own > 0)
+    terms = sums.intersection, sums.predicted, sums.reference
+    return dice_loss(*terms, own, batch_dice=batch_dice, ddp=ddp, smooth=smooth)

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from nnunet_partial.losses.ambiguity_piece import pieces
 from nnunet_partial.losses.ambiguity_sums import AmbiguitySums
+from nnunet_partial.losses.one_pass import give_gradient_away, keep_gradient
 from nnunet_partial.losses.sums import check
 from nnunet_partial.targets import PartialTarget, ambiguity_tables
 
@@ -52,27 +53,18 @@ class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, labels, signs, wants_gradient):
         z, labels = logits.flatten(2), labels.flatten(1)
-        # in float32 for half logits too: rounded once, after the factor
         gradient = torch.empty_like(z, dtype=signs.dtype) if wants_gradient else None
         total = signs.new_zeros(())
         for case in range(len(z)):
             for piece in pieces(z[case], labels[case], signs[case]):
                 total += piece.cost(None if gradient is None else gradient[case, :, piece.columns])
-        if wants_gradient:
-            ctx.save_for_backward(gradient)
-        ctx.shape, ctx.dtype, ctx.given_away = logits.shape, logits.dtype, False
+        keep_gradient(ctx, logits, gradient)
         return total
 
     @staticmethod
     def backward(ctx, factor):
-        if ctx.given_away or torch.is_grad_enabled():  # create_graph=True
-            raise RuntimeError(
-                "fused_ambiguity_sums without Dice cannot be differentiated a second time: its gradient is made once and given "
-                "away; take plain_ambiguity_sums where a graph is kept"
-            )
-        ctx.given_away = True
-        (gradient,) = ctx.saved_tensors
-        return gradient.mul_(factor).view(ctx.shape).to(ctx.dtype), None, None, None
+        gradient = give_gradient_away(ctx, factor, fused="fused_ambiguity_sums", plain="plain_ambiguity_sums")
+        return gradient, None, None, None
 
 
 class _TwoPasses(torch.autograd.Function):

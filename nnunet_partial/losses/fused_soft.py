@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nnunet_partial.losses.one_pass import give_gradient_away, keep_gradient
 from nnunet_partial.losses.soft_piece import SoftCase, pieces
 from nnunet_partial.losses.soft_sums import SoftSums, without_ignored
 from nnunet_partial.losses.sums import check_shapes
@@ -45,27 +46,18 @@ class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, labels, tables, set_shares, sets, wants_gradient):
         z, labels = logits.flatten(2), labels.flatten(1)
-        # in float32 for half logits too: rounded once, after the factor
         gradient = torch.empty_like(z, dtype=tables.dtype) if wants_gradient else None
         total = tables.new_zeros(len(z))
         for number, case in enumerate(SoftCase.of_batch(tables, set_shares, sets, None)):
             for piece in pieces(z[number], labels[number], case):
                 total[number] += piece.cost(None if gradient is None else gradient[number, :, piece.columns])
-        if wants_gradient:
-            ctx.save_for_backward(gradient)
-        ctx.shape, ctx.dtype, ctx.given_away = logits.shape, logits.dtype, False
+        keep_gradient(ctx, logits, gradient)
         return total
 
     @staticmethod
     def backward(ctx, factors):
-        if ctx.given_away or torch.is_grad_enabled():  # create_graph=True
-            raise RuntimeError(
-                "fused_soft_sums without Dice cannot be differentiated a second time: its gradient is made once and given away; "
-                "take plain_soft_sums where a graph is kept"
-            )
-        ctx.given_away = True
-        (gradient,) = ctx.saved_tensors
-        return gradient.mul_(factors[:, None, None]).view(ctx.shape).to(ctx.dtype), None, None, None, None, None
+        gradient = give_gradient_away(ctx, factors[:, None, None], fused="fused_soft_sums", plain="plain_soft_sums")
+        return gradient, None, None, None, None, None
 
 
 class _TwoPasses(torch.autograd.Function):

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from nnunet_partial.losses.candidates import plain_sums
 from nnunet_partial.losses.fused import fused_sums
-from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid
+from nnunet_partial.losses.reduction import dice_loss
 from nnunet_partial.losses.sums import CandidateSums, MakeSums, annotated_ids
 from nnunet_partial.targets import PartialTarget
 
@@ -93,7 +93,5 @@ def dice_of(sums: CandidateSums, batch_dice: bool, ddp: bool, smooth: float) -> 
     """Marginal Dice loss (eq. 6) from the sums of a batch."""
     annotated = annotated_ids(sums.target).to(sums.volume)  # (B, L)
     predicted = (sums.target.tables.to(sums.volume) * sums.volume[:, None]).sum(2)  # (B, L), sum of q_m
-    terms = (sums.intersection * annotated, predicted * annotated, sums.counts * annotated, annotated)
-    intersection, predicted, reference, annotated = add_over_batch(*terms, batch_dice=batch_dice, ddp=ddp)
-    dice = (2 * intersection + smooth) / (predicted + reference + smooth).clamp_min(1e-8)
-    return mean_of_valid(1 - dice, annotated > 0)
+    terms = sums.intersection, predicted, sums.counts
+    return dice_loss(*terms, annotated, batch_dice=batch_dice, ddp=ddp, smooth=smooth)

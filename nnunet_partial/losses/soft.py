@@ -1,10 +1,13 @@
 """Soft labels: cross entropy against the share of annotators who said each class (Silva & Oliveira 2021, section 3.2)."""
 
-from torch import Tensor, nn
+from typing import Any
 
+from torch import Tensor
+
+from nnunet_partial.losses.ce_and_dice import CrossEntropyAndDice
 from nnunet_partial.losses.fused_soft import fused_soft_sums
 from nnunet_partial.losses.marginal import SMOOTH
-from nnunet_partial.losses.reduction import add_over_batch, mean_of_valid
+from nnunet_partial.losses.reduction import dice_loss
 from nnunet_partial.losses.soft_sums import MakeSoftSums, SoftSums, plain_soft_sums
 from nnunet_partial.losses.sums import annotated_ids
 from nnunet_partial.targets import PartialTarget
@@ -52,38 +55,16 @@ def soft_dice_loss(
     return dice_of(plain_soft_sums(logits, target), batch_dice, ddp, smooth)
 
 
-class SoftLabelLoss(nn.Module):
+class SoftLabelLoss(CrossEntropyAndDice):
     """Cross entropy with soft labels, alone as in Silva & Oliveira 2021 or with a Dice term beside it.
 
     Args:
-        batch_dice: See `soft_dice_loss`.
-        ddp: See `soft_dice_loss`.
-        weight_ce: Weight of the cross entropy.
-        weight_dice: Weight of the Dice loss, which is not computed at 0.
         make_sums: `fused_soft_sums`, or `plain_soft_sums`, which gives the same by plain autograd.
+        options: batch_dice, ddp, weight_ce and weight_dice, see `CrossEntropyAndDice`.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_dice: bool = False,
-        ddp: bool = False,
-        weight_ce: float = 1.0,
-        weight_dice: float = 0.0,
-        make_sums: MakeSoftSums = fused_soft_sums,
-    ):
-        super().__init__()
-        self.batch_dice, self.ddp = batch_dice, ddp
-        self.weight_ce, self.weight_dice = weight_ce, weight_dice
-        self.make_sums = make_sums
-
-    def forward(self, logits: Tensor, target: PartialTarget) -> Tensor:
-        """The weighted sum of the terms, a scalar."""
-        sums = self.make_sums(logits, target, dice=self.weight_dice > 0)
-        loss = self.weight_ce * cross_entropy_of(sums)
-        if self.weight_dice > 0:
-            loss = loss + self.weight_dice * dice_of(sums, self.batch_dice, self.ddp, SMOOTH)
-        return loss
+    def __init__(self, *, make_sums: MakeSoftSums = fused_soft_sums, **options: Any):
+        super().__init__(make_sums, cross_entropy_of, dice_of, **options)
 
 
 def cross_entropy_of(sums: SoftSums) -> Tensor:
@@ -95,7 +76,5 @@ def dice_of(sums: SoftSums, batch_dice: bool, ddp: bool, smooth: float) -> Tenso
     """Dice loss from the sums of a batch."""
     target = sums.target
     own = (annotated_ids(target)[:, :, None] & (target.tables > 0)).any(1).to(sums.predicted)  # (B, C)
-    terms = (term[:, 1:] for term in (sums.intersection * own, sums.predicted * own, sums.reference * own, own))
-    intersection, predicted, reference, own = add_over_batch(*terms, batch_dice=batch_dice, ddp=ddp)
-    dice = (2 * intersection + smooth) / (predicted + reference + smooth).clamp_min(1e-8)
-    return mean_of_valid(1 - dice, own > 0)
+    organs = (term[:, 1:] for term in (sums.intersection, sums.predicted, sums.reference, own))  # without background
+    return dice_loss(*organs, batch_dice=batch_dice, ddp=ddp, smooth=smooth)
