@@ -11,11 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.markdown import markdown_table, mean_and_spread
 from nnunet_partial.evaluation.paired import bootstrap_interval, holm, wilcoxon_p
 from nnunet_partial.labels import replacing
 from nnunet_partial.pseudo_labels.audit_rows import ALL_SOURCES, MEAN, read_audit
 from nnunet_partial.pseudo_labels.files import RunFiles
 
+WORDS = ("alpha", "method", "criterion", "difference")  # columns of words
 COLUMNS = ("alpha", "fold", "method", "round", "case", "class", "Dice")
 RUN = ["alpha", "method", "fold"]
 COMPARED = (
@@ -101,8 +103,8 @@ def methods_table(last: pd.DataFrame) -> str:
     """Rows methods, columns alphas."""
     folds = mean_over_organs(last)
     alphas = folds.index.unique("alpha")
-    rows = [[name, *(_spread(_at(folds, alpha, name)) for alpha in alphas)] for name in folds.index.unique("method")]
-    return _markdown(["method", *(f"alpha {alpha} %" for alpha in alphas)], rows) + _missing_folds(last)
+    rows = [[name, *(mean_and_spread(_at(folds, alpha, name)) for alpha in alphas)] for name in folds.index.unique("method")]
+    return markdown_table(["method", *(f"alpha {alpha} %" for alpha in alphas)], rows, left=WORDS) + _missing_folds(last)
 
 
 def organs_table(last: pd.DataFrame) -> str:
@@ -110,8 +112,8 @@ def organs_table(last: pd.DataFrame) -> str:
     organs = list(last["class"].unique())
     folds = last.groupby([*RUN, "class"], sort=False)["Dice"].mean().unstack("class")[organs]
     runs = folds.index.droplevel("fold").unique()
-    rows = [[f"{alpha} %", name, *(_spread(_at(folds[organ], alpha, name)) for organ in organs)] for alpha, name in runs]
-    return _markdown(["alpha", "method", *organs], _by_alpha(rows))
+    rows = [[f"{alpha} %", name, *(mean_and_spread(_at(folds[organ], alpha, name)) for organ in organs)] for alpha, name in runs]
+    return markdown_table(["alpha", "method", *organs], _by_alpha(rows), left=WORDS)
 
 
 def differences_table(last: pd.DataFrame) -> str:
@@ -132,7 +134,7 @@ def differences_table(last: pd.DataFrame) -> str:
         better = f"{(differences > 0).sum()} of {len(differences)}"
         rows.append([f"{alpha} %", f"{second} - {first}", better, mean, interval, f"{p:.2g}", f"{corrected:.2g}"])
     head = ["alpha", "difference", "better in", "Dice", "95 % interval", "Wilcoxon p", "Holm p"]
-    return _markdown(head, rows)
+    return markdown_table(head, rows, left=WORDS)
 
 
 def rounds_table(frame: pd.DataFrame, audits: pd.DataFrame) -> str:
@@ -147,7 +149,7 @@ def rounds_table(frame: pd.DataFrame, audits: pd.DataFrame) -> str:
             labelled = [_mean(of_round[column]) for column in ("share_added", "precision", "recall")]
             at_round = dice[dice.index.get_level_values("round") == number]
             rows.append([f"{alpha} %", method, str(number), *labelled, _mean(_of_folds(_at(at_round, alpha, method), folds))])
-    return _markdown(["alpha", "method", "round", "added", "precision", "recall", "Dice"], _by_alpha(rows))
+    return markdown_table(["alpha", "method", "round", "added", "precision", "recall", "Dice"], _by_alpha(rows), left=WORDS)
 
 
 def confidence_table(last: pd.DataFrame, audits: pd.DataFrame) -> str:
@@ -160,9 +162,9 @@ def confidence_table(last: pd.DataFrame, audits: pd.DataFrame) -> str:
     keys = folds.index.droplevel("fold").unique()
     for alpha, number, method in sorted(keys, key=lambda key: (-key[0], key[1], key[2] != "mcp")):
         own = _at(folds.xs(number, level="round"), alpha, method)
-        dice = _spread(_at(final, alpha, method)) if number == organs["round"].max() else ""
-        rows.append([f"{alpha} %", str(number), method, *(_spread(own[name]) for name in names), dice])
-    return _markdown(["alpha", "round", "criterion", "AUC", "AP_success", "AP_error", "final Dice"], rows)
+        dice = mean_and_spread(_at(final, alpha, method)) if number == organs["round"].max() else ""
+        rows.append([f"{alpha} %", str(number), method, *(mean_and_spread(own[name]) for name in names), dice])
+    return markdown_table(["alpha", "round", "criterion", "AUC", "AP_success", "AP_error", "final Dice"], rows, left=WORDS)
 
 
 def mean_over_organs(frame: pd.DataFrame, *further: str) -> pd.Series:
@@ -196,13 +198,6 @@ def _missing_folds(last: pd.DataFrame) -> str:
     return f"\n\nNot comparable yet: {'; '.join(sorted(found))}." if found else ""
 
 
-def _spread(values: pd.Series) -> str:
-    values = values.dropna()
-    if not len(values):
-        return "-"
-    return f"{100 * values.mean():.2f}" + (f" (± {100 * values.std():.2f})" if len(values) > 1 else "")
-
-
 def _mean(values: pd.Series) -> str:
     mean = values.astype(float).mean()
     return "-" if math.isnan(mean) else f"{100 * mean:.2f}"
@@ -211,13 +206,3 @@ def _mean(values: pd.Series) -> str:
 def _by_alpha(rows: list[list[str]]) -> list[list[str]]:
     """Highest alpha first, else as they come."""
     return sorted(rows, key=lambda row: -int(row[0].removesuffix(" %")))
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    left = sum(name in ("alpha", "method", "criterion", "difference") for name in head)
-    rule = "|" + "---|" * left + "---:|" * (len(head) - left)
-    return "\n".join([_line(head), rule, *map(_line, rows)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -4,16 +4,18 @@ A fold's figure is the mean over organs of the mean over its validation cases; t
 folds, and compare methods case by case.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.markdown import markdown_table, mean_and_spread
 from nnunet_partial.evaluation.folder import ALL_CLASSES
 from nnunet_partial.evaluation.paired import bootstrap_interval, holm, wilcoxon_p
 from nnunet_partial.labels import replacing
 
+WORDS = ("method", "difference", "of")  # columns of words
 KEYS = ["method", "fold", "case", "class"]
 METHOD_COLUMNS = {  # figure -> its column, factor, decimals
     "ECE": ("ECE", 100, 2),
@@ -105,7 +107,9 @@ def calibration_table(calibration: pd.DataFrame) -> str:
         by_fold = [f"{own['ECE'][fold]:.2f}" if fold in own.index else "-" for fold in folds]
         means = own["ECE"].mean(), by_organ.loc[method].mean(), own["Brier"].mean()
         rows.append([method, *by_fold, *(f"{mean:.2f}" for mean in means)])
-    return _markdown(["method", *(f"ECE, fold {fold}" for fold in folds), "ECE, mean", "ECE, organs", "Brier"], rows)
+    return markdown_table(
+        ["method", *(f"ECE, fold {fold}" for fold in folds), "ECE, mean", "ECE, organs", "Brier"], rows, left=WORDS
+    )
 
 
 def methods_table(frame: pd.DataFrame) -> str:
@@ -114,7 +118,7 @@ def methods_table(frame: pd.DataFrame) -> str:
     by_class = frame.groupby(["method", "fold", "class"], sort=False)[figures].mean()
     folds = by_class.groupby(["method", "fold"], sort=False).mean()
     rows = [
-        [method, *(_spread(folds.loc[method, name], *METHOD_COLUMNS[name][1:]) for name in figures)]
+        [method, *(mean_and_spread(folds.loc[method, name], *METHOD_COLUMNS[name][1:]) for name in figures)]
         for method in folds.index.unique("method")
     ]
     every = sorted(frame["fold"].unique())
@@ -124,7 +128,7 @@ def methods_table(frame: pd.DataFrame) -> str:
         if (found := sorted(own["fold"].unique())) != every
     }
     note = f"\n\nNot comparable yet: {'; '.join(sorted(lacking))}." if lacking else ""
-    return _markdown(["method", *(METHOD_COLUMNS[name][0] for name in figures)], rows) + note
+    return markdown_table(["method", *(METHOD_COLUMNS[name][0] for name in figures)], rows, left=WORDS) + note
 
 
 def organs_table(frame: pd.DataFrame) -> str:
@@ -137,7 +141,7 @@ def organs_table(frame: pd.DataFrame) -> str:
         found = means.loc[method].loc[organs]
         cells = [f"{row['ECE']:.2f} / {row['Dice_over_levels']:.1f}" for _, row in found.iterrows()]
         rows.append([method, *cells])
-    return _markdown(["method", *(f"{organ} (ECE / Dice)" for organ in organs)], rows)
+    return markdown_table(["method", *(f"{organ} (ECE / Dice)" for organ in organs)], rows, left=WORDS)
 
 
 def levels_table(frame: pd.DataFrame) -> str:
@@ -148,7 +152,7 @@ def levels_table(frame: pd.DataFrame) -> str:
     rows = [[method, *(f"{value:.1f}" for value in row)] for method, row in means.iterrows()]
     of_best = by_class.xs(best, level="class")
     rows += [[f"{method}, {best}", *(f"{value:.1f}" for value in row)] for method, row in of_best.iterrows()]
-    return _markdown(["method", *(f"{name.removeprefix('Dice_')} %" for name in LEVELS)], rows)
+    return markdown_table(["method", *(f"{name.removeprefix('Dice_')} %" for name in LEVELS)], rows, left=WORDS)
 
 
 def differences_table(frame: pd.DataFrame) -> str:
@@ -170,21 +174,4 @@ def differences_table(frame: pd.DataFrame) -> str:
         interval = f"[{factor * low:+.{decimals}f}, {factor * high:+.{decimals}f}]"
         higher = f"{(differences > 0).sum()} of {len(differences)}"
         rows.append([f"{second} - {first}", name, higher, mean, interval, f"{p:.2g}", f"{corrected:.2g}"])
-    return _markdown(["difference", "of", "higher in", "mean", "95 % interval", "Wilcoxon p", "Holm p"], rows)
-
-
-def _spread(values: pd.Series, factor: int, decimals: int) -> str:
-    values = factor * values.dropna()
-    if not len(values):
-        return "-"
-    return f"{values.mean():.{decimals}f}" + (f" (± {values.std():.{decimals}f})" if len(values) > 1 else "")
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    left = sum(name in ("method", "difference", "of") for name in head)
-    rule = "|" + "---|" * left + "---:|" * (len(head) - left)
-    return "\n".join([_line(head), rule, *map(_line, rows)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return markdown_table(["difference", "of", "higher in", "mean", "95 % interval", "Wilcoxon p", "Holm p"], rows, left=WORDS)

@@ -1,0 +1,24 @@
+"""Tables as Markdown."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[str]) -> str:
+    """A table whose columns named in `left`, the first ones, are aligned to the left, the others to the right."""
+    of_words = sum(name in left for name in head)
+    rule = "|" + "---|" * of_words + "---:|" * (len(head) - of_words)
+    return "\n".join([_line(head), rule, *map(_line, rows)])
+
+
+def mean_and_spread(values: pd.Series, factor: float = 100, decimals: int = 2) -> str:
+    """Mean and sample standard deviation, times a factor; a dash where there is no value."""
+    values = factor * values.dropna()
+    if not len(values):
+        return "-"
+    return f"{values.mean():.{decimals}f}" + (f" (± {values.std():.{decimals}f})" if len(values) > 1 else "")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
