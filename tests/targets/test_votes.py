@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nnunet_partial.dataset_conversion.majority import majority_labels
 from nnunet_partial.labels import AnnotationProtocol, LabelError, LabelSpace
 from nnunet_partial.targets import Votes, encode_votes
 from nnunet_partial.targets import votes as votes_module
@@ -83,6 +84,15 @@ class TestMajority:
         assert votes.majority(PROTOCOLS, SPACE).tolist() == [0, 2, 1, 1]
         votes = Votes(("both", "liver", "liver"), np.array([[2, 0, 0], [2, 1, 1], [2, 0, 1]]))
         assert votes.majority(PROTOCOLS, SPACE).tolist() == [2, 2, 2]
+
+    def test_is_what_conversion_calls_the_majority(self):
+        """Of random maps, each with the ids of its own protocol alone: voxel by voxel the rule of `majority_labels`."""
+        rng = np.random.default_rng(1)
+        names = ["both", "liver", "both", "both", "liver"]
+        maps = [rng.integers(0, 3 if name == "both" else 2, (7, 6, 5)).astype(np.uint8) for name in names]
+        labels, votes = encode_votes(maps, names, NUM_IDS)
+        expected = majority_labels(maps, [PROTOCOLS[name] for name in names])
+        assert (votes.majority(PROTOCOLS, SPACE)[labels] == expected).all()
 
     def test_unanimous_ids_stay(self):
         votes = Votes.unanimous(["both", "liver"], 4)
