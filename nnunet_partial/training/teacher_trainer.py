@@ -1,68 +1,32 @@
 """Training with a teacher: where the annotation leaves several classes open, a moving average of the network has a say."""
 
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from nnunet_partial.labels import replacing
 from nnunet_partial.networks import Teacher
-from nnunet_partial.targets import PartialTarget, TaughtTarget
-from nnunet_partial.training.fine_tuning import FineTuning, bare
-from nnunet_partial.training.partial_trainer import PartialTrainer
+from nnunet_partial.training.fine_tuning import bare
+from nnunet_partial.training.helped_trainer import HelpedTrainer
 from nnunet_partial.training.perturbation import with_noise
-from nnunet_partial.training.ramp_up import sigmoid_ramp_up
-
-HELPERS_KEY = "partial"
-"""Key of a checkpoint under which the networks lie that training alone needs."""
 
 
-class TeacherTrainer(PartialTrainer):
-    """Base of the trainers in which other networks help; what is saved as the model is nnU-Net's own network, the student.
+class TeacherTrainer(HelpedTrainer):
+    """Base of the trainers with a teacher; nnU-Net's own network is its student.
 
-    The first epochs (`consistency_start_epochs`) teach from annotation alone; the teacher is then the student as it stands, and
-    from there on its moving average.
-
-    Raises:
-        RuntimeError: (in `initialize`) the training ends before the teacher begins. (In `load_checkpoint`) the checkpoint has no
-            teacher to go on with.
+    Where the epochs on annotation alone end, the teacher is the student as it stands, and from there on its moving average.
     """
 
     def build_helpers(self) -> dict[str, nn.Module]:
-        """The networks that training alone needs, by the name of the attribute they are kept under."""
-        return {"teacher": Teacher(bare(self.network), self.settings.ema_decay)}
-
-    def build_taught_loss(self, supervised: nn.Module) -> nn.Module:
-        """The loss, called as `loss(output, TaughtTarget)`, or in validation as the loss by annotation is.
-
-        Args:
-            supervised: The loss by annotation, over all resolutions.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has to say what it learns from its teacher")
+        """The teacher."""
+        return {**super().build_helpers(), "teacher": Teacher(bare(self.network), self.settings.ema_decay)}
 
     def lessons(self, image: Tensor) -> dict[str, Tensor]:
-        """What the other networks say of a batch, by the attribute of `TaughtTarget`."""
-        noisy = with_noise(image, self.settings.teacher_noise, num_image_channels=len(self.dataset_json["channel_names"]))
-        return {"teacher_logits": self.teacher(noisy)}
+        """The teacher's word on the image with noise."""
+        return {**super().lessons(image), "teacher_logits": self.teacher(self.noisy(image))}
 
-    @property
-    def epochs_taught(self) -> int:
-        """Epochs since the teacher began; negative before."""
-        return self.current_epoch - self.settings.consistency_start_epochs
-
-    def fine_tune(self, fine_tuning: FineTuning) -> None:
-        """Go on from another training, whose weights need no epochs on annotation alone."""
-        super().fine_tune(fine_tuning)
-        self.settings = self.settings.model_copy(update={"consistency_start_epochs": 0})
-
-    def initialize(self) -> None:
-        """The set-up of every trainer, and the networks that help."""
-        self._refuse_teacher_too_late()
-        super().initialize()
-        self.helpers = nn.ModuleDict(self.build_helpers()).to(self.device)
-        self.loss = self.build_taught_loss(self.loss)
+    def noisy(self, image: Tensor) -> Tensor:
+        """What the teacher is shown of a batch."""
+        return with_noise(image, self.settings.teacher_noise, num_image_channels=len(self.dataset_json["channel_names"]))
 
     @property
     def teacher(self) -> Teacher:
@@ -77,46 +41,8 @@ class TeacherTrainer(PartialTrainer):
             self.teacher.update(bare(self.network))
 
     def train_step(self, batch: dict[str, Any]) -> dict:
-        """The step of every trainer, on a target that knows what the other networks say; the teacher then follows."""
-        batch = {**batch, "data": batch["data"].to(self.device, non_blocking=True), "lessons": {}}
-        if self.epochs_taught < 0:
-            return super().train_step(batch)
-        with torch.no_grad(), torch.autocast(self.device.type) if self.device.type == "cuda" else nullcontext():
-            batch["lessons"] = self.lessons(batch["data"])
+        """The step of every trainer with helpers; the teacher then follows."""
         outputs = super().train_step(batch)
-        self.teacher.update(bare(self.network))
+        if self.epochs_taught >= 0:
+            self.teacher.update(bare(self.network))
         return outputs
-
-    def save_checkpoint(self, filename: str) -> None:
-        """The host's checkpoint, and the other networks under a key of their own."""
-        beside = f"{filename}.host"
-        super().save_checkpoint(beside)
-        if self.local_rank == 0 and not self.disable_checkpointing:
-            checkpoint = torch.load(beside, map_location="cpu", weights_only=False)
-            with replacing(Path(filename)) as temporary:  # the checkpoint is there with all of its networks, or not at all
-                torch.save({**checkpoint, HELPERS_KEY: self.helpers.state_dict()}, temporary)
-            Path(beside).unlink()
-
-    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """The host's checkpoint, and the other networks."""
-        checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
-        if HELPERS_KEY not in checkpoint:
-            raise RuntimeError(
-                f"{filename_or_checkpoint} was written by {checkpoint['trainer_name']} and has no '{HELPERS_KEY}' networks for "
-                f"{type(self).__name__} to go on with"
-            )
-        super().load_checkpoint(filename_or_checkpoint)
-        self.helpers.load_state_dict(checkpoint[HELPERS_KEY])
-
-    def _partial_target(self, batch: dict[str, Any]) -> PartialTarget | list[PartialTarget] | TaughtTarget:
-        target = super()._partial_target(batch)
-        if "lessons" not in batch:  # a validation batch
-            return target
-        return TaughtTarget(target, sigmoid_ramp_up(self.epochs_taught, self.settings.ramp_up_epochs), **batch["lessons"])
-
-    def _refuse_teacher_too_late(self) -> None:
-        if self.settings.consistency_start_epochs >= self.num_epochs:
-            raise RuntimeError(
-                f"the teacher begins after {self.settings.consistency_start_epochs} epochs, but training ends after "
-                f"{self.num_epochs}; plan again with --set consistency_start_epochs=0, or train with nnUNetTrainerMarginal"
-            )

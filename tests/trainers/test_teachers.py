@@ -15,7 +15,7 @@ from phantom_dataset import offered_copy
 
 from nnunet_partial.trainers import nnUNetTrainerCoraNet, nnUNetTrainerMarginal, nnUNetTrainerMeanTeacher
 from nnunet_partial.training.fine_tuning import FineTuning, bare
-from nnunet_partial.training.teacher_trainer import HELPERS_KEY
+from nnunet_partial.training.helped_trainer import HELPERS_KEY
 
 DATASET = "Dataset701_Small"
 CPU = torch.device("cpu")
@@ -344,7 +344,7 @@ class TestCheckpoint:
 
 @every_trainer
 def test_a_teacher_that_would_never_begin_is_refused(root, cls):
-    with pytest.raises(RuntimeError, match=r"begins after 30 epochs, but training ends after 2.*consistency_start_epochs=0"):
+    with pytest.raises(RuntimeError, match=r"teach after 30 epochs, but training ends after 2.*consistency_start_epochs=0"):
         trainer_of(cls, root, consistency_start_epochs=30).initialize()
 
 
