@@ -9,7 +9,7 @@ his or her own, and overlooks an organ now and then. Predictions of held-out cas
 
     majority        cross entropy on the map that most annotators drew
     soft            cross entropy with the share of annotators who drew each organ: the paper's
-    soft_pooled     the same; on coarser resolutions of deep supervision the mean of the shares, in place of the nearest voxel's
+    soft_nearest    the same; on coarser resolutions of deep supervision the nearest voxel's shares, in place of their mean
     majority_dice   cross entropy and Dice on the majority map: nnU-Net's own recipe
     soft_dice       cross entropy and Dice on the shares, of which the paper warns
     tuned_majority  majority_dice, then a quarter of its epochs of cross entropy on the majority map
@@ -49,7 +49,7 @@ DICE_PLANS = "nnUNetPlansDice"  # the same plans and data, a Dice term beside th
 TRAINERS = {  # trainer, plans
     "majority": ("nnUNetTrainerMajorityLabels", PLANS),
     "soft": ("nnUNetTrainerSoftLabels", PLANS),
-    "soft_pooled": ("nnUNetTrainerPooledSoftLabels", PLANS),
+    "soft_nearest": ("nnUNetTrainerNearestSoftLabels", PLANS),
     "majority_dice": ("nnUNetTrainerMajorityLabels", DICE_PLANS),
     "soft_dice": ("nnUNetTrainerSoftLabels", DICE_PLANS),
     "tuned_majority": ("nnUNetTrainerMajorityLabels", PLANS),

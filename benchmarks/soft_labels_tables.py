@@ -38,7 +38,7 @@ COMPARED = (
     ("majority_dice", "soft"),
     ("majority_dice", "soft_dice"),
     ("soft_dice", "soft"),
-    ("soft", "soft_pooled"),
+    ("soft_nearest", "soft"),
 )
 COMPARED_FIGURES = ("ECE", "Brier", "Dice_over_levels", "GED2_pairs", "Dice_truth")
 CALIBRATION_TEXT = """## Calibration

@@ -8,7 +8,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from torch import nn
 
 from nnunet_partial.losses import SoftLabelLoss
-from nnunet_partial.targets import PartialTarget, ProtocolTables, SoftTables, Votes
+from nnunet_partial.targets import PartialTarget, ProtocolTables, SoftTables, Votes, pooled_targets
 from nnunet_partial.targets.votes import votes_folder
 from nnunet_partial.training.fine_tuning import OverlaidDataset
 from nnunet_partial.training.partial_trainer import PartialTrainer
@@ -17,8 +17,9 @@ from nnunet_partial.training.partial_trainer import PartialTrainer
 class nnUNetTrainerMajorityLabels(PartialTrainer):
     """Cross entropy on the one label map of each case: what soft labels are held against.
 
-    It differs from `nnUNetTrainerSoftLabels` in the labels alone; unannotated organs are treated as by the marginal loss. In
-    pseudo-label rounds it can learn each label with its confidence (`nnunet_partial rounds --soft`).
+    It differs from `nnUNetTrainerSoftLabels` in the labels alone; those of coarse resolutions are the nearest voxel's, as in
+    nnU-Net. Unannotated organs are treated as by the marginal loss. In pseudo-label rounds it can learn each label with its
+    confidence (`nnunet_partial rounds --soft`).
     """
 
     takes_soft_labels = True
@@ -84,6 +85,14 @@ class nnUNetTrainerSoftLabels(nnUNetTrainerMajorityLabels):
         training, validation = (len(dataset.overlaid) for dataset in datasets)
         self.print_to_log_file(f"drawn by several annotators: {training} training and {validation} validation cases")
         return datasets
+
+    def _partial_target(self, batch: dict[str, Any]) -> PartialTarget | list[PartialTarget]:
+        """With deep supervision the means of the shares on coarser resolutions, where the host takes the nearest voxel."""
+        targets = super()._partial_target(batch)
+        if not isinstance(targets, list):
+            return targets
+        full = targets[0].to(self.device, non_blocking=True)
+        return [full, *pooled_targets(full, [target.labels.shape[2:] for target in targets[1:]])]
 
     def _votes_of(self, key: str) -> Votes | None:
         annotators = self.annotation.cases[key].annotators

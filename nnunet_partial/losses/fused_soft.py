@@ -11,9 +11,10 @@ from torch.autograd.function import once_differentiable
 
 from nnunet_partial.losses.one_pass import give_gradient_away, keep_gradient
 from nnunet_partial.losses.soft_piece import SoftCase, pieces
-from nnunet_partial.losses.soft_sums import SoftSums, without_ignored
+from nnunet_partial.losses.soft_sums import SoftSums
 from nnunet_partial.losses.sums import check_shapes
-from nnunet_partial.targets import PartialTarget, as_soft
+from nnunet_partial.targets import PartialTarget, PooledTarget, as_soft
+from nnunet_partial.targets.soft_target import without_ignored
 
 
 def fused_soft_sums(logits: Tensor, target: PartialTarget, *, dice: bool = True) -> SoftSums:
@@ -32,24 +33,25 @@ def fused_soft_sums(logits: Tensor, target: PartialTarget, *, dice: bool = True)
     check_shapes(logits, target)
     soft = as_soft(target)
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    parts = (without_ignored(part.to(dtype), soft) for part in (soft.tables, soft.set_shares, soft.known))
-    tables, set_shares, known = (part.transpose(1, 2).contiguous() for part in parts)
+    by_id = (soft.tables, soft.set_shares, soft.known) if dice else (soft.tables, soft.set_shares)
+    tables, set_shares, *known = (without_ignored(part.to(dtype), soft).transpose(1, 2).contiguous() for part in by_id)
+    labels = None if isinstance(soft, PooledTarget) else soft.labels.flatten(1)
     with torch.autocast(logits.device.type, enabled=False):
         if dice:
-            return SoftSums(soft, *_TwoPasses.apply(logits, soft.labels, tables, set_shares, soft.sets, known))
+            return SoftSums(soft, *_TwoPasses.apply(logits, labels, tables, set_shares, soft.sets, *known))
         wants_gradient = torch.is_grad_enabled() and logits.requires_grad
-        total = _OnePass.apply(logits, soft.labels, tables, set_shares, soft.sets, wants_gradient)
+        total = _OnePass.apply(logits, labels, tables, set_shares, soft.sets, wants_gradient)
         return SoftSums(soft, total, None, None, None)
 
 
 class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits, labels, tables, set_shares, sets, wants_gradient):
-        z, labels = logits.flatten(2), labels.flatten(1)
+        z = logits.flatten(2)
         gradient = torch.empty_like(z, dtype=tables.dtype) if wants_gradient else None
         total = tables.new_zeros(len(z))
         for number, case in enumerate(SoftCase.of_batch(tables, set_shares, sets, None)):
-            for piece in pieces(z[number], labels[number], case):
+            for piece in pieces(z[number], _of_case(labels, number), case):
                 total[number] += piece.cost(None if gradient is None else gradient[number, :, piece.columns])
         keep_gradient(ctx, logits, gradient)
         return total
@@ -66,7 +68,7 @@ class _TwoPasses(torch.autograd.Function):
         ctx.save_for_backward(logits, labels, tables, set_shares, sets, known)
         total, by_class = tables.new_zeros(len(tables)), tables.new_zeros(3, *tables.shape[:2])
         for number, case in enumerate(SoftCase.of_batch(tables, set_shares, sets, known)):
-            for piece in pieces(logits[number].flatten(1), labels[number].flatten(), case):
+            for piece in pieces(logits[number].flatten(1), _of_case(labels, number), case):
                 total[number] += piece.cost()
                 piece.add_volumes(*by_class[:, number])
         intersection, predicted, reference = by_class
@@ -81,6 +83,10 @@ class _TwoPasses(torch.autograd.Function):
         with torch.autocast(logits.device.type, enabled=False):
             for number, case in enumerate(SoftCase.of_batch(*parts)):
                 slopes = of_cost[number], of_intersection[number], of_predicted[number]
-                for piece in pieces(logits[number].flatten(1), labels[number].flatten(), case):
+                for piece in pieces(logits[number].flatten(1), _of_case(labels, number), case):
                     piece.write_gradient(*slopes, gradient[number, :, piece.columns])
         return gradient.view(logits.shape), None, None, None, None, None
+
+
+def _of_case(labels: Tensor | None, number: int) -> Tensor | None:
+    return None if labels is None else labels[number]

@@ -9,7 +9,6 @@ from nnunet_partial.losses.fused_soft import fused_soft_sums
 from nnunet_partial.losses.marginal import SMOOTH
 from nnunet_partial.losses.reduction import dice_loss
 from nnunet_partial.losses.soft_sums import MakeSoftSums, SoftSums, plain_soft_sums
-from nnunet_partial.losses.sums import annotated_ids
 from nnunet_partial.targets import PartialTarget
 
 
@@ -74,7 +73,6 @@ def cross_entropy_of(sums: SoftSums) -> Tensor:
 
 def dice_of(sums: SoftSums, batch_dice: bool, ddp: bool, smooth: float) -> Tensor:
     """Dice loss from the sums of a batch."""
-    target = sums.target
-    own = (annotated_ids(target)[:, :, None] & (target.tables > 0)).any(1).to(sums.predicted)  # (B, C)
+    own = sums.target.looked_for.to(sums.predicted)  # (B, C)
     organs = (term[:, 1:] for term in (sums.intersection, sums.predicted, sums.reference, own))  # without background
     return dice_loss(*organs, batch_dice=batch_dice, ddp=ddp, smooth=smooth)

@@ -6,7 +6,7 @@ waiting for it: there a case is one piece, and every voxel is looked up.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,11 @@ class SoftCase:
         members = tuple(row.nonzero()[:, 0].to(tables.device, non_blocking=True) for row in sets)
         parts = zip(tables, set_shares, known if known is not None else [None] * len(tables), strict=True)
         return [cls(table, shares, sets.to(table), members, of_case) for table, shares, of_case in parts]
+
+    def at(self, columns: slice) -> "SoftCase":
+        """The label ids of some columns alone."""
+        known = None if self.known is None else self.known[:, columns]
+        return replace(self, tables=self.tables[:, columns], set_shares=self.set_shares[:, columns], known=known)
 
 
 @dataclass(frozen=True)
@@ -214,20 +219,28 @@ class SoftPiece:
         return Block.of(self.z, self.case.tables[:, :1], self.case.set_shares[:, :1], self.case, out)
 
 
-def pieces(z: Tensor, labels: Tensor, case: SoftCase) -> Iterator[SoftPiece]:
+def pieces(z: Tensor, labels: Tensor | None, case: SoftCase) -> Iterator[SoftPiece]:
     """A case cut into pieces.
 
+    Args:
+        z: Logits as the network gave them.
+        labels: Label ids; None where every voxel is one of its own.
+        case: What the label ids say.
     Shape:
-        z (C, V) as the network gave it; labels (V,).
+        z (C, V); labels (V,).
     """
     dtype = case.tables.dtype
-    if z.is_cuda:
-        yield SoftPiece(slice(None), z.to(dtype), labels.long(), None, case)
-        return
     size = min(max(z.numel() * dtype.itemsize // PIECES, SMALLEST_PIECE), LARGEST_PIECE)
-    length = min(z.shape[1], max(1, size // (len(z) * dtype.itemsize)))
+    length = z.shape[1] if z.is_cuda else min(z.shape[1], max(1, size // (len(z) * dtype.itemsize)))
     for start in range(0, z.shape[1], length):
-        columns = slice(start, start + length)
+        columns = slice(start, min(start + length, z.shape[1]))
+        of_piece = z[:, columns].to(dtype)
+        if labels is None:
+            ids = torch.arange(of_piece.shape[1], device=z.device)
+            yield SoftPiece(columns, of_piece, ids, None, case.at(columns))
+            continue
         ids = labels[columns].long()
-        where = ids.nonzero()[:, 0]
-        yield SoftPiece(columns, z[:, columns].to(dtype), ids, None if 2 * len(where) > len(ids) else where, case)
+        where = None if z.is_cuda else ids.nonzero()[:, 0]
+        if where is not None and 2 * len(where) > len(ids):
+            where = None
+        yield SoftPiece(columns, of_piece, ids, where, case)

@@ -9,6 +9,7 @@ from torch import Tensor
 from nnunet_partial.losses.sums import check_shapes
 from nnunet_partial.targets import PartialTarget, SoftTarget, as_soft
 from nnunet_partial.targets.ambiguity import by_voxel
+from nnunet_partial.targets.soft_target import without_ignored
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,3 @@ def plain_soft_sums(logits: Tensor, target: PartialTarget, *, dice: bool = True)
         p = log_p.exp()
         predicted = (by_voxel(known, soft).flatten(2) * p).sum(2)
         return SoftSums(soft, negative_log, (said * p).sum(2), predicted, said.sum(2))
-
-
-def without_ignored(table: Tensor, target: SoftTarget) -> Tensor:
-    """(B, L, N) -> the same, nothing said under the ignore label."""
-    if target.ignore_label is None:
-        return table
-    ids = torch.arange(table.shape[1], device=table.device)
-    return table * (ids != target.ignore_label)[:, None]

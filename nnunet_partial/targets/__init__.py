@@ -3,6 +3,7 @@
 from nnunet_partial.targets.ambiguity import ambiguity_map, ambiguity_tables, positive_map
 from nnunet_partial.targets.candidate_map import ambiguous_voxels, candidate_map
 from nnunet_partial.targets.partial_target import PartialTarget
+from nnunet_partial.targets.pooled_target import PooledTarget, pooled_targets
 from nnunet_partial.targets.soft_tables import SoftTables
 from nnunet_partial.targets.soft_target import SoftTarget, as_soft
 from nnunet_partial.targets.tables import ProtocolTables
@@ -11,6 +12,7 @@ from nnunet_partial.targets.votes import Votes, encode_votes
 
 __all__ = [
     "PartialTarget",
+    "PooledTarget",
     "ProtocolTables",
     "SoftTables",
     "SoftTarget",
@@ -22,5 +24,6 @@ __all__ = [
     "as_soft",
     "candidate_map",
     "encode_votes",
+    "pooled_targets",
     "positive_map",
 ]

@@ -45,6 +45,11 @@ class SoftTarget(PartialTarget):
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names})
 
     @property
+    def looked_for(self) -> Tensor:
+        """(B, C) bool: the classes that somebody looked for, whether or not one is in the patch."""
+        return (self.annotated[:, 1:, None] & (self.tables[:, 1:] > 0)).any(1)
+
+    @property
     def known(self) -> Tensor:
         """(B, L, C): the share of annotators whose word decides whether a voxel is class n."""
         outside = self.set_shares @ (~self.sets).to(self.set_shares)  # by a word on a set without n
@@ -69,3 +74,11 @@ def as_soft(target: PartialTarget) -> SoftTarget:
     else:
         set_shares = tables.new_zeros(*tables.shape[:2], 0)
     return SoftTarget(target.labels, tables, target.annotated, target.ignore_label, set_shares=set_shares, sets=sets.cpu())
+
+
+def without_ignored(table: Tensor, target: SoftTarget) -> Tensor:
+    """(B, L, N) -> the same, nothing said under the ignore label."""
+    if target.ignore_label is None:
+        return table
+    ids = torch.arange(table.shape[1], device=table.device)
+    return table * (ids != target.ignore_label)[:, None]

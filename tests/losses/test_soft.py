@@ -23,7 +23,8 @@ from nnunet_partial.losses import (
     soft_dice_loss,
     soft_piece,
 )
-from nnunet_partial.targets import PartialTarget, SoftTarget
+from nnunet_partial.targets import PartialTarget, SoftTarget, pooled_targets
+from nnunet_partial.targets.ambiguity import by_voxel
 
 CE = {"plain": soft_cross_entropy, "fused": SoftLabelLoss()}
 DICE = {"plain": soft_dice_loss, "fused": SoftLabelLoss(weight_ce=0.0, weight_dice=1.0)}
@@ -219,6 +220,50 @@ class TestAgainstTheEquations:
         value, gradient = value_and_gradient(SoftLabelLoss(), logits, target)
         assert value.item() == pytest.approx(80, abs=1e-3)
         assert gradient.flatten().tolist() == pytest.approx([0, 1, 0, -1, 0], abs=1e-3)
+
+
+class TestPooled:
+    """Coarse resolutions, where every voxel has shares of its own."""
+
+    def pooled(self, seed: int, **options) -> tuple:
+        _, target = soft_case(seed, **options)
+        generator = torch.Generator().manual_seed(seed)
+        logits = 2 * torch.randn(2, NUM_CLASSES, 2, 5, 3, generator=generator, dtype=torch.float64)
+        (coarse,) = pooled_targets(target, [(2, 5, 3)])
+        return logits, coarse
+
+    @pytest.mark.parametrize("weight_dice", [0, 1])
+    @pytest.mark.parametrize("ignore_label", [None, 6])
+    def test_piecewise_equals_plain(self, weight_dice, ignore_label):
+        logits, target = self.pooled(1, ignore_label=ignore_label)
+        plain = SoftLabelLoss(weight_dice=weight_dice, make_sums=plain_soft_sums)
+        found = value_and_gradient(SoftLabelLoss(weight_dice=weight_dice), logits, target, 3.0)
+        assert_close(found, value_and_gradient(plain, logits, target, 3.0))
+
+    @every_ce
+    def test_cross_entropy_is_linear_in_what_is_said(self, ce):
+        """With the same prediction for both voxels that one covers, the mean of shares costs the mean of what they cost."""
+        logits, coarse = self.pooled(2, ignore_label=6)
+        fine = logits.repeat_interleave(2, 2)
+        assert_close(ce(logits, coarse), ce(fine, coarse.full))
+
+    @every_dice
+    def test_dice_of_means(self, dice):
+        logits, coarse = self.pooled(3)
+        fine = logits.repeat_interleave(2, 2)  # intersection and both volumes double
+        assert_close(dice(logits, coarse), dice(fine, coarse.full), rtol=1e-4, atol=1e-5)
+
+    def test_torchs_cross_entropy_with_probabilities(self):
+        logits, target = self.pooled(4)
+        rest = 1 - target.tables.sum(2, keepdim=True)
+        assert rest.abs().max() > 0.1
+        dense = by_voxel(target.tables + rest / NUM_CLASSES, target)
+        full = SoftTarget(target.labels, target.tables + rest / NUM_CLASSES, target.annotated, **nothing_on_sets(target))
+        assert_close(SoftLabelLoss()(logits, full), F.cross_entropy(logits, dense))
+
+
+def nothing_on_sets(target: SoftTarget) -> dict:
+    return {"set_shares": target.set_shares[:, :, :0], "sets": target.sets[:0]}
 
 
 class TestAgainstTheHost:

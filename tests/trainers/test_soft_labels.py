@@ -13,6 +13,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from phantom_dataset import offered_copy
 
 from nnunet_partial.targets import PartialTarget, SoftTarget, Votes
+from nnunet_partial.targets.ambiguity import by_voxel
 from nnunet_partial.trainers import nnUNetTrainerMajorityLabels, nnUNetTrainerSoftLabels
 
 DATASET = "Dataset702_Readers"
@@ -88,6 +89,19 @@ class TestTarget:
         )
         (spatial,) = (transform for transform in transforms.transforms if isinstance(transform, SpatialTransform))
         assert spatial.mode_seg == "nearest"
+
+    def test_coarse_resolutions_have_the_mean_of_shares(self, root):
+        trainer = trainer_of(nnUNetTrainerSoftLabels, root)
+        key = next(key for key in trainer.do_split()[0] if key.startswith("full"))
+        batch = self.batch(trainer, key)
+        labels = batch["target"]
+        full, half, quarter = trainer._partial_target(
+            {**batch, "target": [labels, labels[..., ::2, ::2, ::2], labels[..., ::4, ::4, ::4]]}
+        )
+        shares = by_voxel(full.tables, full)
+        for pooled, size in ((half, 2), (quarter, 4)):
+            assert torch.allclose(by_voxel(pooled.tables, pooled), torch.nn.functional.avg_pool3d(shares, size))
+            assert pooled.sets is full.sets
 
     def test_dice_is_an_option(self, root):
         assert trainer_of(nnUNetTrainerSoftLabels, root).settings.weight_soft_dice == 0
