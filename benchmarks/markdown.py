@@ -20,5 +20,22 @@ def mean_and_spread(values: pd.Series, factor: float = 100, decimals: int = 2) -
     return f"{values.mean():.{decimals}f}" + (f" (± {values.std():.{decimals}f})" if len(values) > 1 else "")
 
 
+def missing_folds(frame: pd.DataFrame, by: Sequence[str] = ("method",), called: str = "{}") -> str:
+    """Says below a table which trainings do not have all folds, since their means are not comparable; empty where all have.
+
+    Args:
+        frame: Has a column `fold`, and those of `by`.
+        by: Columns that name a training.
+        called: How it is named from them.
+    """
+    every = sorted(frame["fold"].unique())
+    found = {
+        f"{called.format(*key)}: folds {', '.join(map(str, folds))} only"
+        for key, own in frame.groupby(list(by))
+        if (folds := sorted(own["fold"].unique())) != every
+    }
+    return f"\n\nNot comparable yet: {'; '.join(sorted(found))}." if found else ""
+
+
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"

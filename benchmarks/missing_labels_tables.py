@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.markdown import markdown_table, mean_and_spread
-from nnunet_partial.evaluation.paired import bootstrap_interval, holm, wilcoxon_p
+from benchmarks.differences import EXPLAINED, Difference, differences_table
+from benchmarks.markdown import markdown_table, mean_and_spread, missing_folds
 from nnunet_partial.labels import replacing
 from nnunet_partial.pseudo_labels.audit_rows import ALL_SOURCES, MEAN, read_audit
 from nnunet_partial.pseudo_labels.files import RunFiles
 
-WORDS = ("alpha", "method", "criterion", "difference")  # columns of words
+WORDS = ("alpha", "method", "criterion")  # columns of words
 COLUMNS = ("alpha", "fold", "method", "round", "case", "class", "Dice")
 RUN = ["alpha", "method", "fold"]
 COMPARED = (
@@ -37,11 +37,9 @@ Mean Dice over the organs, % (± standard deviation over folds). alpha: percent 
 ORGANS_TEXT = """## Organs (after table 9)
 
 Dice, % (± standard deviation over folds)."""
-DIFFERENCES_TEXT = """## Paired differences
+DIFFERENCES_TEXT = f"""## Paired differences
 
-Each case's mean Dice over the organs, first minus second, in points: mean over the cases of all folds that both have judged;
-95 % interval (bootstrap over cases); Wilcoxon signed-rank test, two-sided, with Holm's correction over the whole table
-(*: below 0.05). The cases of a fold share a network: this says whether a difference holds over patients, not over trainings."""
+Each case's mean Dice over the organs, first minus second, in points: {EXPLAINED}"""
 ROUNDS_TEXT = """## Rounds (after table 7)
 
 Added: share of the predicted voxels of missing organs that are labels after the round. Precision: share of the pseudo-labels
@@ -93,7 +91,7 @@ def blocks(frame: pd.DataFrame, audits: pd.DataFrame) -> list[str]:
         audits: One row a round and class ("mean" over classes) of every run, as audit.csv has them.
     """
     last = frame[frame["round"] == frame.groupby("method")["round"].transform("max")]
-    found = [METHODS_TEXT, methods_table(last), ORGANS_TEXT, organs_table(last), DIFFERENCES_TEXT, differences_table(last)]
+    found = [METHODS_TEXT, methods_table(last), ORGANS_TEXT, organs_table(last), DIFFERENCES_TEXT, method_differences(last)]
     if len(audits):
         found += [ROUNDS_TEXT, rounds_table(frame, audits), CONFIDENCE_TEXT, confidence_table(last, audits)]
     return found
@@ -104,7 +102,9 @@ def methods_table(last: pd.DataFrame) -> str:
     folds = mean_over_organs(last)
     alphas = folds.index.unique("alpha")
     rows = [[name, *(mean_and_spread(_at(folds, alpha, name)) for alpha in alphas)] for name in folds.index.unique("method")]
-    return markdown_table(["method", *(f"alpha {alpha} %" for alpha in alphas)], rows, left=WORDS) + _missing_folds(last)
+    return markdown_table(["method", *(f"alpha {alpha} %" for alpha in alphas)], rows, left=WORDS) + missing_folds(
+        last, ["method", "alpha"], "{} at {} %"
+    )
 
 
 def organs_table(last: pd.DataFrame) -> str:
@@ -116,25 +116,16 @@ def organs_table(last: pd.DataFrame) -> str:
     return markdown_table(["alpha", "method", *organs], _by_alpha(rows), left=WORDS)
 
 
-def differences_table(last: pd.DataFrame) -> str:
+def method_differences(last: pd.DataFrame) -> str:
     """Pairs of methods, case by case."""
     values = last.set_index(["alpha", "method", "case", "class"])["Dice"].sort_index()
     found = [
-        (alpha, first, second, _paired(values, alpha, first, second))
+        Difference([f"{alpha} %", f"{second} - {first}"], _paired(values, alpha, first, second))
         for alpha in last["alpha"].unique()
         for first, second in COMPARED
         if {first, second} <= set(last.loc[last["alpha"] == alpha, "method"])
     ]
-    p_values = [wilcoxon_p(differences) for *_, differences in found]
-    rows = []
-    for (alpha, first, second, differences), p, corrected in zip(found, p_values, holm(p_values), strict=True):
-        low, high = bootstrap_interval(differences)
-        mean = f"{100 * differences.mean():+.2f}{'*' if corrected < 0.05 else ''}" if len(differences) else "-"
-        interval = f"[{100 * low:+.2f}, {100 * high:+.2f}]"
-        better = f"{(differences > 0).sum()} of {len(differences)}"
-        rows.append([f"{alpha} %", f"{second} - {first}", better, mean, interval, f"{p:.2g}", f"{corrected:.2g}"])
-    head = ["alpha", "difference", "better in", "Dice", "95 % interval", "Wilcoxon p", "Holm p"]
-    return markdown_table(head, rows, left=WORDS)
+    return differences_table(["alpha", "difference"], found, mean="Dice")
 
 
 def rounds_table(frame: pd.DataFrame, audits: pd.DataFrame) -> str:
@@ -185,17 +176,6 @@ def _at(folds: pd.DataFrame | pd.Series, alpha: int, method: str) -> pd.DataFram
 
 def _of_folds(series: pd.Series, folds: Iterable[int]) -> pd.Series:
     return series[series.index.get_level_values("fold").isin(list(folds))]
-
-
-def _missing_folds(last: pd.DataFrame) -> str:
-    """Says which runs do not have all folds, since their means are not comparable."""
-    every = sorted(last["fold"].unique())
-    found = {
-        f"{method} at {alpha} %: folds {', '.join(map(str, folds))} only"
-        for (alpha, method), own in last.groupby(["alpha", "method"])
-        if (folds := sorted(own["fold"].unique())) != every
-    }
-    return f"\n\nNot comparable yet: {'; '.join(sorted(found))}." if found else ""
 
 
 def _mean(values: pd.Series) -> str:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.markdown import markdown_table, mean_and_spread
+from benchmarks.differences import EXPLAINED, Difference, differences_table
+from benchmarks.markdown import markdown_table, mean_and_spread, missing_folds
 from nnunet_partial.evaluation.folder import ALL_CLASSES
-from nnunet_partial.evaluation.paired import bootstrap_interval, holm, wilcoxon_p
 from nnunet_partial.labels import replacing
 
-WORDS = ("method", "difference", "of")  # columns of words
+WORDS = ("method",)  # columns of words
 KEYS = ["method", "fold", "case", "class"]
 METHOD_COLUMNS = {  # figure -> its column, factor, decimals
     "ECE": ("ECE", 100, 2),
@@ -59,11 +59,9 @@ LEVELS_TEXT = """## Confidence levels
 
 Dice (%) of probabilities cut at each level with shares of votes cut there: mean over organs of the mean over the cases of all
 folds; below, of the organ with the highest Dice alone."""
-DIFFERENCES_TEXT = """## Paired differences
+DIFFERENCES_TEXT = f"""## Paired differences
 
-Each case's mean over the organs, first minus second (ECE, Brier, Dice in points): mean over the cases of all folds that both have
-judged; 95 % interval (bootstrap over cases); Wilcoxon signed-rank test, two-sided, with Holm's correction over the whole table
-(*: below 0.05). The cases of a fold share a network: this says whether a difference holds over patients, not over trainings."""
+Each case's mean over the organs, first minus second (ECE, Brier, Dice in points): {EXPLAINED}"""
 
 
 def write_tables(rows: Sequence[Mapping[str, Any]], calibration: Sequence[Mapping[str, Any]], out: Path) -> None:
@@ -86,7 +84,7 @@ def write_tables(rows: Sequence[Mapping[str, Any]], calibration: Sequence[Mappin
         METHODS_TEXT: methods_table(frame),
         ORGANS_TEXT: organs_table(frame),
         LEVELS_TEXT: levels_table(frame),
-        DIFFERENCES_TEXT: differences_table(frame),
+        DIFFERENCES_TEXT: method_differences(frame),
     }
     parts = [part for title_and_table in tables.items() for part in title_and_table]
     text = "\n\n".join(parts) + "\n"
@@ -121,14 +119,7 @@ def methods_table(frame: pd.DataFrame) -> str:
         [method, *(mean_and_spread(folds.loc[method, name], *METHOD_COLUMNS[name][1:]) for name in figures)]
         for method in folds.index.unique("method")
     ]
-    every = sorted(frame["fold"].unique())
-    lacking = {
-        f"{method}: folds {', '.join(map(str, found))} only"
-        for method, own in frame.groupby("method")
-        if (found := sorted(own["fold"].unique())) != every
-    }
-    note = f"\n\nNot comparable yet: {'; '.join(sorted(lacking))}." if lacking else ""
-    return markdown_table(["method", *(METHOD_COLUMNS[name][0] for name in figures)], rows, left=WORDS) + note
+    return markdown_table(["method", *(METHOD_COLUMNS[name][0] for name in figures)], rows, left=WORDS) + missing_folds(frame)
 
 
 def organs_table(frame: pd.DataFrame) -> str:
@@ -155,23 +146,18 @@ def levels_table(frame: pd.DataFrame) -> str:
     return markdown_table(["method", *(f"{name.removeprefix('Dice_')} %" for name in LEVELS)], rows, left=WORDS)
 
 
-def differences_table(frame: pd.DataFrame) -> str:
+def method_differences(frame: pd.DataFrame) -> str:
     """Pairs of methods, case by case."""
     cases = frame.groupby(["method", "case"], sort=False)[list(COMPARED_FIGURES)].mean()
     methods = set(frame["method"])
     found = [
-        (first, second, figure, (cases.loc[second, figure] - cases.loc[first, figure]).dropna().to_numpy())
+        Difference(
+            [f"{second} - {first}", METHOD_COLUMNS[figure][0]],
+            (cases.loc[second, figure] - cases.loc[first, figure]).dropna().to_numpy(),
+            *METHOD_COLUMNS[figure][1:],
+        )
         for first, second in COMPARED
         if {first, second} <= methods
         for figure in COMPARED_FIGURES
     ]
-    p_values = [wilcoxon_p(differences) for *_, differences in found]
-    rows = []
-    for (first, second, figure, differences), p, corrected in zip(found, p_values, holm(p_values), strict=True):
-        name, factor, decimals = METHOD_COLUMNS[figure]
-        low, high = bootstrap_interval(differences)
-        mean = f"{factor * differences.mean():+.{decimals}f}{'*' if corrected < 0.05 else ''}"
-        interval = f"[{factor * low:+.{decimals}f}, {factor * high:+.{decimals}f}]"
-        higher = f"{(differences > 0).sum()} of {len(differences)}"
-        rows.append([f"{second} - {first}", name, higher, mean, interval, f"{p:.2g}", f"{corrected:.2g}"])
-    return markdown_table(["difference", "of", "higher in", "mean", "95 % interval", "Wilcoxon p", "Holm p"], rows, left=WORDS)
+    return differences_table(["difference", "of"], found, better="higher in", mean="mean")

@@ -18,13 +18,14 @@ class MixSource(BaseModel):
     """One source of a mix.
 
     Attributes:
-        classes: What it annotates: class names, lists of class names that it draws under one label, or "all".
+        classes: What it annotates: class names, lists of class names that it draws under one label, "all", or "none": images
+            that nobody annotated.
         cases: How many cases it has.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    classes: Literal["all"] | tuple[str | tuple[str, ...], ...] = Field(min_length=1)
+    classes: Literal["all", "none"] | tuple[str | tuple[str, ...], ...] = Field(min_length=1)
     cases: int = Field(ge=1)
 
     def protocol(self, space: LabelSpace) -> AnnotationProtocol:
@@ -33,7 +34,7 @@ class MixSource(BaseModel):
         Raises:
             ValueError: a class that the label space does not have, or that is named twice.
         """
-        entries = space.classes if self.classes == "all" else self.classes
+        entries = {"all": space.classes, "none": ()}.get(self.classes, self.classes)
         groups = [(entry,) if isinstance(entry, str) else entry for entry in entries]
         unknown = [name for group in groups for name in group if name not in space.classes]
         if unknown or not all(groups):
@@ -102,6 +103,6 @@ def _readable(error: ValidationError, entry: Any) -> list[str]:
     faults = [fault for fault in validation_faults(error) if not fault.startswith("classes")]
     if len(faults) < len(validation_faults(error)):
         faults.append(
-            f"classes: expected 'all' or a list such as [liver, [kidney_left, kidney_right]], got {entry.get('classes')!r}"
+            f"classes: expected 'all', 'none' or a list such as [liver, [kidney_left, kidney_right]], got {entry.get('classes')!r}"
         )
     return faults

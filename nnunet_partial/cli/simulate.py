@@ -33,6 +33,7 @@ a mix file names sources, in the order in which cases are dealt to them (mix.yam
   kits:       {classes: [[kidney_left, kidney_right]], cases: 4}     # drawn as one kidney, without a side
   msd_spleen: {classes: [spleen], cases: 4}
   btcv:       {classes: all, cases: 3}
+  scans:      {classes: none, cases: 8}                              # images that nobody annotated
 
 examples:
   nnunet_partial simulate -d 510 --as 511 --missing 50

@@ -56,6 +56,12 @@ class CoraNetLoss(nn.Module):
         certain = certain_voxels(target.branches_agree, partial)
         labels = logits_on_candidates(target.label_logits, partial).argmax(1, keepdim=True)
         teacher = logits_on_candidates(target.teacher_logits, partial).softmax(1)
-        self_training = self_training_loss(logits, labels, ambiguous & certain, over=ambiguous)
-        consistency = consistency_loss(logits, teacher, ambiguous & ~certain, over=ambiguous)
+        self_trained, consistent = self.regions(ambiguous, certain)
+        self_training = self_training_loss(logits, labels, self_trained, over=ambiguous)
+        consistency = consistency_loss(logits, teacher, consistent, over=ambiguous)
         return self.weight_self_training * self_training + self.weight_consistency * consistency
+
+    @staticmethod
+    def regions(ambiguous: Tensor, certain: Tensor) -> tuple[Tensor, Tensor]:
+        """Where eq. (7) holds, and where eq. (8)."""
+        return ambiguous & certain, ambiguous & ~certain

@@ -69,6 +69,18 @@ def test_each_source_annotates_its_own_classes(source, tmp_path):
     assert used == set(source.cases)
 
 
+def test_images_that_nobody_annotated(source, tmp_path):
+    mix = {"annotated": {"classes": "all", "cases": 2}, "images": {"classes": "none", "cases": 5}}
+    folder = like(source, tmp_path, mix)
+    manifest = read_manifest(folder / "label_manifest.json")
+    assert manifest.protocols["images"].labels == {}
+    unannotated = [case.identifier for case in manifest.cases if case.source == "images"]
+    assert len(unannotated) == 5
+    for identifier in unannotated:
+        assert not voxels(folder / f"labelsTr/{identifier}.nii.gz").any()
+        assert voxels(folder / f"references/{identifier}.nii.gz").any()
+
+
 def test_the_deal_is_drawn(source):
     mix = read_mix(write_mix(source.folder.parent / "mix.yaml"), SPACE)
     deals = [deal(list(source.cases), mix, seed) for seed in range(6)]
@@ -102,8 +114,8 @@ def test_labels_are_dropped_from_a_mix_as_well(source, tmp_path):
         ({"lits": {"classes": ["livr"], "cases": 1}}, "source 'lits': class 'livr' is not in the label space (did you mean"),
         ({"lits": {"classes": ["liver"], "cases": 0}}, "source 'lits': cases: Input should be greater than or equal to 1"),
         ({"lits": {"classes": ["liver"], "number": 1}}, "source 'lits': number: Extra inputs are not permitted"),
-        ({"lits": {"classes": 5, "cases": 1}}, "source 'lits': classes: expected 'all' or a list such as"),
-        ({"lits": {"classes": [], "cases": 1}}, "source 'lits': classes: expected 'all' or a list such as"),
+        ({"lits": {"classes": 5, "cases": 1}}, "source 'lits': classes: expected 'all', 'none' or a list such as"),
+        ({"lits": {"classes": [], "cases": 1}}, "source 'lits': classes: expected 'all', 'none' or a list such as"),
         ({"lits": {"classes": [[]], "cases": 1}}, "a list of classes under one label is empty"),
         ({"lits": {"classes": ["liver", ["liver", "spleen"]], "cases": 1}}, "source 'lits': liver named twice"),
         ({"lits": 5}, "source 'lits': needs classes and cases, got 5"),
