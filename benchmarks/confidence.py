@@ -18,7 +18,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from benchmarks.loss import CLOCKS, machine
+from benchmarks.ratios import CLOCKS, machine
 from nnunet_partial.losses import AmbiguityLoss
 from nnunet_partial.losses.confidence import confidence_loss
 from nnunet_partial.losses.log_odds import binary_log_odds

@@ -13,20 +13,15 @@ map one annotator's; rows of shares cost as much as rows of zeros and ones.
 import argparse
 import json
 import os
-import platform
-import random
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
+from benchmarks.ratios import CLOCKS, alternate, machine, show, under_both_allocators
 from nnunet_partial.losses import (
     AmbiguityLoss,
     MarginalExclusionLoss,
@@ -38,10 +33,8 @@ from nnunet_partial.losses import (
 )
 from nnunet_partial.targets import PartialTarget, as_soft
 
-REUSE = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}
 OURS = ("marginal", "marginal_exclusion", "ambiguity", "ambiguity_dice", "soft", "soft_dice")
 VARIANTS = ("nnU-Net", *OURS, *(f"{name}_plain" for name in OURS))
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -106,28 +99,12 @@ def measure(num_organs: int, patch: int, labelled: float, repetitions: int, cloc
     logits, target = example(num_organs, patch, labelled)
     losses = {name: loss_of(name, target) for name in names}
     runs = {name: lambda loss=loss: loss(logits).backward() for name, loss in losses.items()} | {"floor": lambda: floor(logits)}
-    seconds = {name: [] for name in runs}
-    for repetition in range(repetitions + 1):
-        for name in random.Random(repetition).sample(list(runs), len(runs)):
-            logits.grad = None
-            start = CLOCKS[clock]()
-            runs[name]()
-            if repetition:  # the first warms up
-                seconds[name].append(CLOCKS[clock]() - start)
-    rows = []
-    for name, times in seconds.items():
-        low, middle, high = statistics.quantiles([a / b for a, b in zip(times, seconds["nnU-Net"], strict=True)], n=4)
-        row = {"name": f"{name} K={num_organs}", "time_ratio": middle, "quartiles": [low, high]}
-        rows.append({**row, "milliseconds": 1e3 * statistics.median(times)})
-    return rows
 
+    def forget() -> None:
+        logits.grad = None
 
-def machine() -> dict:
-    """What a figure depends on beside the code."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    cpu = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    facts = {"cpu": cpu[0] if cpu else platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
-    return facts | {"torch": torch.__version__, "nnunetv2": version("nnunetv2"), "python": platform.python_version()}
+    rows = alternate(runs, "nnU-Net", repetitions, clock, before=forget)
+    return [{**row, "name": f"{row['name']} K={num_organs}"} for row in rows]
 
 
 def main() -> None:
@@ -158,19 +135,8 @@ def main() -> None:
         "labelled": args.labelled,
         "repetitions": args.reps,
     }
-    rows = []
-    for allocator, variables in (("default", {}), ("reuse", REUSE)):
-        command = [sys.executable, "-m", "benchmarks.loss", "--one-allocator", *sys.argv[1:]]
-        found = subprocess.run(command, env={**os.environ, **variables}, check=True, stdout=subprocess.PIPE, text=True).stdout
-        rows += [{"allocator": allocator, **row} for row in json.loads(found.splitlines()[-1])]
-    facts["load_after"] = round(os.getloadavg()[0], 1)
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    print(f"{'allocator':<10}{'loss':<32}{'x nnU-Net':>10}  {'quartiles':<14}{'ms':>8}")
-    for row in rows:
-        spread = "[{:.2f}, {:.2f}]".format(*row["quartiles"])
-        print(f"{row['allocator']:<10}{row['name']:<32}{row['time_ratio']:>10.2f}  {spread:<14}{row['milliseconds']:>8.0f}")
-    if args.json:
-        args.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=2) + "\n")
+    rows = under_both_allocators("benchmarks.loss", sys.argv[1:])
+    show(facts | {"load_after": round(os.getloadavg()[0], 1)}, rows, "loss", "nnU-Net", args.json)
 
 
 if __name__ == "__main__":

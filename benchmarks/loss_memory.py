@@ -11,11 +11,14 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.loss import VARIANTS, machine, variant
+from benchmarks.loss import VARIANTS, variant
+from benchmarks.ratios import machine
 
 
 def kept_bytes(name: str, num_organs: int, patch: int) -> float:
@@ -41,10 +44,15 @@ def peak_bytes(name: str, num_organs: int, patch: int) -> float:
     small, small_logits, _ = variant(name, num_organs, 16)
     small(small_logits).backward()  # libraries load their threads and code
     loss, logits, _ = variant(name, num_organs, patch)
+    return rise_of(lambda: loss(logits).backward()) / logits.nbytes
+
+
+def rise_of(run: Callable[[], Any]) -> int:
+    """How many bytes this process rises above what it holds before, at the most, while something runs."""
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
-    loss(logits).backward()
-    return 1024 * (_status("VmHWM") - before) / logits.nbytes
+    run()
+    return 1024 * (_status("VmHWM") - before)
 
 
 def _status(field: str) -> int:

@@ -40,7 +40,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
 from benchmarks.convert import forget_peak, peak_mib
-from benchmarks.loss import CLOCKS, machine
+from benchmarks.ratios import CLOCKS, machine, quartiles
 from benchmarks.round_dataset import TARGET_SPACING_MM, RoundDataset, make_dataset
 from nnunet_partial.losses.log_odds import binary_log_odds
 from nnunet_partial.pseudo_labels.files import RoundFiles
@@ -237,11 +237,6 @@ class Bench:
         seconds["window of the confidence"] -= self.ranking.seconds if self.ranking else 0.0
         seconds["the rest"] = whole - networks - sum(seconds.values())
         return {stage: 1e3 * taken / len(self.data.cases) for stage, taken in seconds.items()}
-
-
-def quartiles(values: list[float]) -> list[float]:
-    """Lower quartile, median, upper quartile."""
-    return statistics.quantiles(values, n=4) if len(values) > 1 else 3 * values
 
 
 def peak(way: str, bench: Bench) -> float:

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.ratios import REUSE
 from nnunet_partial.labels import Annotation, write_json
 from nnunet_partial.paths import TRAINER_FOLDER, TRAINER_VARIABLE
 
 PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
-REUSED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(32 * 2**30)}  # fresh memory is most of the time on a CPU
 # nnUNetv2_train takes a thread for every core; trainings side by side that do would wait for each other
 TRAIN = "import torch; torch.set_num_threads = lambda n: None; from nnunetv2.run.run_training import *; run_training_entry()"
 
@@ -87,7 +87,7 @@ def train_command(
 
 def run_all(jobs: Iterable[Job], out: Path, environment: dict[str, str], processes: int) -> None:
     """Do the jobs in order, a few at a time; one that fails does not stop the others, but the study."""
-    training = {**environment, **REUSED_MEMORY, "nnUNet_n_proc_DA": "0"}
+    training = {**environment, **REUSE, "nnUNet_n_proc_DA": "0"}
 
     def run_job(job: Job) -> int:
         if job.is_done(out):

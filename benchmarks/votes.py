@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 
-from benchmarks.loss import machine
+from benchmarks.ratios import machine
 from nnunet_partial.targets import encode_votes
 
 EDGE, PATCH = 96, 64
