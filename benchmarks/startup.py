@@ -37,8 +37,6 @@ try:
 except SystemExit:
     assert 'torch' not in sys.modules
 """
-    "import sys; from nnunet_partial.cli import main\ntry: main(['--help'])\nexcept SystemExit: assert 'torch' not in sys.modules"
-)
 
 
 def write_many(root: Path, number: int) -> None:
