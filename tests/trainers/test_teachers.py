@@ -10,7 +10,12 @@ from nnunetv2.run.run_training import run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from taught_trainers import CPU, DATASET, WITH_TEACHER, batch_of, equal, ready, trainer_of, weights_of
 
-from nnunet_partial.trainers import nnUNetTrainerCoraNet, nnUNetTrainerMarginal, nnUNetTrainerMeanTeacher
+from nnunet_partial.trainers import (
+    nnUNetTrainerCoraNet,
+    nnUNetTrainerMarginal,
+    nnUNetTrainerMeanTeacher,
+    nnUNetTrainerUncertaintyAwareMeanTeacher,
+)
 from nnunet_partial.training.fine_tuning import FineTuning, bare
 from nnunet_partial.training.helped_trainer import HELPERS_KEY
 
@@ -125,15 +130,18 @@ class TestCoraNet:
         assert (loss.cost, loss.weight_self_training, loss.weight_consistency) == (2.0, 0.5, 0.25)
 
 
-def test_a_fine_tuning_has_a_teacher_from_its_first_epoch(root, tmp_path):
+@pytest.mark.parametrize("cls", [nnUNetTrainerMeanTeacher, nnUNetTrainerUncertaintyAwareMeanTeacher])
+def test_a_fine_tuning_has_a_teacher_from_its_first_epoch(root, cls, tmp_path):
     source = trainer_of(nnUNetTrainerMarginal, root)
     source.initialize()
     source.save_checkpoint(str(tmp_path / "first.pth"))
-    trainer = trainer_of(nnUNetTrainerMeanTeacher, root, consistency_start_epochs=30)
+    trainer = trainer_of(cls, root, consistency_start_epochs=30)
     trainer.fine_tune(FineTuning(tmp_path / "first.pth", tmp_path / "out", num_epochs=2, initial_lr=0.01))
     trainer.initialize()
     trainer.on_train_epoch_start()
     assert equal(weights_of(bare(source.network)), weights_of(trainer.teacher.average.module))
+    trainer.set_deep_supervision_enabled(True)
+    assert np.isfinite(trainer.train_step(batch_of(trainer, "full_00", "liver_01"))["loss"])
 
 
 @pytest.mark.slow
