@@ -50,7 +50,7 @@ class nnUNetTrainerCoraNet(TeacherTrainer):
             weight_consistency=self.settings.weight_consistency,
         )
 
-    def lessons(self, image: Tensor) -> dict[str, Tensor]:
+    def lessons(self, image: Tensor) -> dict[str, Tensor | float]:
         """The teacher's word, and labels and certainty of the network as it stood when it last labelled."""
         logits, *branches = self.helpers["relabeller"](image)
         return {**super().lessons(image), "label_logits": logits, "branches_agree": branches_agree(*branches)}

@@ -3,10 +3,13 @@
 from nnunet_partial.trainers import (
     nnUNetTrainerAmbiguity,
     nnUNetTrainerCoraNet,
+    nnUNetTrainerEntropyMinimization,
     nnUNetTrainerMajorityLabels,
     nnUNetTrainerMarginal,
     nnUNetTrainerMarginalExclusion,
     nnUNetTrainerMeanTeacher,
     nnUNetTrainerNaive,
+    nnUNetTrainerPiModel,
     nnUNetTrainerSoftLabels,
+    nnUNetTrainerUncertaintyAwareMeanTeacher,
 )

@@ -6,6 +6,7 @@ from nnunet_partial.losses.candidates import plain_sums
 from nnunet_partial.losses.conservative_radical import branches_agree, certain_voxels, conservative_loss, radical_loss
 from nnunet_partial.losses.consistency import MeanTeacherLoss, consistency_loss, logits_on_candidates
 from nnunet_partial.losses.coranet import CoraNetLoss
+from nnunet_partial.losses.entropy import EntropyMinimizationLoss, candidate_entropy, entropy_loss
 from nnunet_partial.losses.exclusion import MarginalExclusionLoss, exclusion_cross_entropy, exclusion_dice_loss
 from nnunet_partial.losses.fused import fused_sums
 from nnunet_partial.losses.fused_ambiguity import fused_ambiguity_sums
@@ -14,20 +15,25 @@ from nnunet_partial.losses.marginal import MarginalLoss, marginal_cross_entropy,
 from nnunet_partial.losses.self_training import self_training_loss
 from nnunet_partial.losses.soft import SoftLabelLoss, soft_cross_entropy, soft_dice_loss
 from nnunet_partial.losses.soft_sums import plain_soft_sums
+from nnunet_partial.losses.uncertainty_aware import UncertaintyAwareLoss
 
 __all__ = [
     "AmbiguityLoss",
     "CoraNetLoss",
+    "EntropyMinimizationLoss",
     "MarginalExclusionLoss",
     "MarginalLoss",
     "MeanTeacherLoss",
     "SoftLabelLoss",
+    "UncertaintyAwareLoss",
     "ambiguity_bce_loss",
     "ambiguity_dice_loss",
     "branches_agree",
+    "candidate_entropy",
     "certain_voxels",
     "conservative_loss",
     "consistency_loss",
+    "entropy_loss",
     "exclusion_cross_entropy",
     "exclusion_dice_loss",
     "fused_ambiguity_sums",

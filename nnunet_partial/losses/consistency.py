@@ -71,10 +71,13 @@ class MeanTeacherLoss(nn.Module):
         loss = self.supervised(output, target.supervised)
         if target.teacher_logits is None:
             return loss
-        partial = target.full_resolution
-        teacher = logits_on_candidates(target.teacher_logits, partial).softmax(1)
-        consistency = consistency_loss(full_resolution(output), teacher, ambiguous_voxels(partial))
+        teacher = logits_on_candidates(target.teacher_logits, target.full_resolution).softmax(1)
+        consistency = consistency_loss(full_resolution(output), teacher, self.taught_voxels(target))
         return loss + target.weight * self.weight_consistency * consistency
+
+    def taught_voxels(self, target: TaughtTarget) -> Tensor:
+        """True on the voxels that are to agree with the teacher: the ambiguous ones; (B, 1, *S)."""
+        return ambiguous_voxels(target.full_resolution)
 
 
 def full_resolution(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:

@@ -2,7 +2,17 @@
 
 from nnunet_partial.networks.branches import Branches, Relabeller
 from nnunet_partial.networks.confidence import ConfidenceModel, ConfidenceNetwork
+from nnunet_partial.networks.dropout import add_dropout, log_mean_probabilities
 from nnunet_partial.networks.last_features import LastFeatures
 from nnunet_partial.networks.teacher import Teacher
 
-__all__ = ["Branches", "ConfidenceModel", "ConfidenceNetwork", "LastFeatures", "Relabeller", "Teacher"]
+__all__ = [
+    "Branches",
+    "ConfidenceModel",
+    "ConfidenceNetwork",
+    "LastFeatures",
+    "Relabeller",
+    "Teacher",
+    "add_dropout",
+    "log_mean_probabilities",
+]

@@ -36,7 +36,7 @@ def last_layer(network: nn.Module) -> nn.Module:
     layers = getattr(getattr(network, "decoder", None), "seg_layers", None)
     if not layers:
         raise NotImplementedError(
-            f"{type(network).__name__} has no decoder.seg_layers, so its last features cannot be found; branches and learned "
-            "confidence work on nnU-Net's U-Nets alone (rounds: --criterion mcp needs no such features)"
+            f"{type(network).__name__} has no decoder.seg_layers, so its last features cannot be found; branches, dropout and "
+            "learned confidence work on nnU-Net's U-Nets alone (rounds: --criterion mcp needs no such features)"
         )
     return layers[-1]

@@ -14,10 +14,13 @@ class TaughtTarget:
 
     Attributes:
         supervised: The targets by annotation; with deep supervision one a resolution, the full one first.
-        weight: Share of their full weight that the terms on ambiguous voxels have at this epoch.
+        weight: Share of their full weight that the terms on ambiguous voxels have at this epoch; 0 while annotation
+            alone teaches.
         teacher_logits: (B, C, *S), the teacher's output at full resolution; None before it teaches.
         label_logits: (B, C, *S), output of the network that labels for self-training; None where there is none.
         branches_agree: (B, K, *S) bool, whether its conservative and radical branch decide alike on each organ; None likewise.
+        entropy_threshold: Share of the largest entropy from which on the teacher is not believed; at 1 it is believed wherever
+            it is not wholly undecided.
     """
 
     supervised: PartialTarget | list[PartialTarget]
@@ -25,6 +28,7 @@ class TaughtTarget:
     teacher_logits: Tensor | None = None
     label_logits: Tensor | None = None
     branches_agree: Tensor | None = None
+    entropy_threshold: float = 1.0
 
     @property
     def full_resolution(self) -> PartialTarget:

@@ -11,6 +11,7 @@ from nnunet_partial.labels import replacing
 from nnunet_partial.targets import PartialTarget, TaughtTarget
 from nnunet_partial.training.fine_tuning import FineTuning
 from nnunet_partial.training.partial_trainer import PartialTrainer
+from nnunet_partial.training.perturbation import with_noise
 from nnunet_partial.training.ramp_up import sigmoid_ramp_up
 
 HELPERS_KEY = "partial"
@@ -40,9 +41,17 @@ class HelpedTrainer(PartialTrainer):
         """
         raise NotImplementedError(f"{type(self).__name__} has to say what it learns where the annotation leaves classes open")
 
-    def lessons(self, image: Tensor) -> dict[str, Tensor]:
-        """What other networks say of a batch, by the attribute of `TaughtTarget`; asked without gradients."""
+    def lessons(self, image: Tensor) -> dict[str, Tensor | float]:
+        """What is said of a batch beside its annotation, by the attribute of `TaughtTarget`; asked without gradients."""
         return {}
+
+    def student_view(self, image: Tensor) -> Tensor:
+        """What the network that trains sees of a batch; validation shows it the image."""
+        return image
+
+    def noisy(self, image: Tensor) -> Tensor:
+        """The image with noise, drawn anew at each call."""
+        return with_noise(image, self.settings.teacher_noise, num_image_channels=len(self.dataset_json["channel_names"]))
 
     @property
     def epochs_taught(self) -> int:
@@ -67,6 +76,7 @@ class HelpedTrainer(PartialTrainer):
         if self.epochs_taught >= 0:
             with torch.no_grad(), torch.autocast(self.device.type) if self.device.type == "cuda" else nullcontext():
                 batch["lessons"] = self.lessons(batch["data"])
+        batch["data"] = self.student_view(batch["data"])
         return super().train_step(batch)
 
     def save_checkpoint(self, filename: str) -> None:

@@ -55,7 +55,7 @@ class TrainingSettings(BaseModel):
     consistency_start_epochs: int = Field(
         30,
         ge=0,
-        description="Trainers with a teacher: first epochs on annotation alone (Shi et al. 2022: 30)",
+        description="Trainers that learn from open voxels: first epochs on annotation alone (Shi et al. 2022: 30)",
     )
     ramp_up_epochs: int = Field(
         0,
@@ -69,10 +69,12 @@ class TrainingSettings(BaseModel):
     teacher_noise: float = Field(
         0.1,
         ge=0,
-        description="Standard deviation of noise on the image that the teacher sees, in units of normalised intensity (Yu et al. "
-        "2019: 0.1)",
+        description="Standard deviation of noise on the image that the teacher sees, in the Pi-model on both views, in units of "
+        "normalised intensity (Yu et al. 2019: 0.1)",
     )
-    weight_consistency: float = Field(1.0, ge=0, description="Weight of agreement with the teacher (Shi et al. 2022: 1)")
+    weight_consistency: float = Field(
+        1.0, ge=0, description="Weight of agreement with the teacher, or of the Pi-model's views (Shi et al. 2022: 1)"
+    )
     weight_self_training: float = Field(
         1.0, ge=0, description="CoraNet: weight of the network's own labels on certain voxels (Shi et al. 2022: 1)"
     )
@@ -80,6 +82,15 @@ class TrainingSettings(BaseModel):
         5.0, ge=1, description="CoraNet: alpha, what a branch's costly error costs beside the other (Shi et al. 2022: 5)"
     )
     relabel_every: int = Field(5, ge=1, description="CoraNet: epochs between own labels and new ones (Shi et al. 2022: 5)")
+    monte_carlo_passes: int = Field(
+        8, ge=1, description="UA-MT: passes of the teacher under dropout whose mean counts (Yu et al. 2019: 8)"
+    )
+    dropout_rate: float = Field(
+        0.5, ge=0, lt=1, description="UA-MT, Pi-model: share of channels dropped behind two stages (Yu et al. 2019: 0.5)"
+    )
+    weight_entropy: float = Field(
+        0.001, ge=0, description="Entropy minimisation: weight of the entropy among candidates (Vu et al. 2019: 0.001)"
+    )
     mirroring: Literal["auto", "all", "none"] = Field(
         "auto",
         description="Mirrored axes in augmentation and at test time: auto = all, but not left-right where classes come in "

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from nnunet_partial.networks import Teacher
 from nnunet_partial.training.fine_tuning import bare
 from nnunet_partial.training.helped_trainer import HelpedTrainer
-from nnunet_partial.training.perturbation import with_noise
 
 
 class TeacherTrainer(HelpedTrainer):
@@ -20,13 +19,13 @@ class TeacherTrainer(HelpedTrainer):
         """The teacher."""
         return {**super().build_helpers(), "teacher": Teacher(bare(self.network), self.settings.ema_decay)}
 
-    def lessons(self, image: Tensor) -> dict[str, Tensor]:
-        """The teacher's word on the image with noise."""
-        return {**super().lessons(image), "teacher_logits": self.teacher(self.noisy(image))}
+    def lessons(self, image: Tensor) -> dict[str, Tensor | float]:
+        """The teacher's word."""
+        return {**super().lessons(image), "teacher_logits": self.ask_teacher(image)}
 
-    def noisy(self, image: Tensor) -> Tensor:
-        """What the teacher is shown of a batch."""
-        return with_noise(image, self.settings.teacher_noise, num_image_channels=len(self.dataset_json["channel_names"]))
+    def ask_teacher(self, image: Tensor) -> Tensor:
+        """Logits of the teacher on the image with noise."""
+        return self.teacher(self.noisy(image))
 
     @property
     def teacher(self) -> Teacher:
