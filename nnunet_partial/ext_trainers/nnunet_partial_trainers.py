@@ -1,6 +1,7 @@
 """nnU-Net searches this folder (variable nnUNet_extTrainer); the trainers live in nnunet_partial.trainers."""
 
 from nnunet_partial.trainers import (
+    nnUNetTrainerAdversarial,
     nnUNetTrainerAmbiguity,
     nnUNetTrainerCoraNet,
     nnUNetTrainerMajorityLabels,
@@ -8,5 +9,6 @@ from nnunet_partial.trainers import (
     nnUNetTrainerMarginalExclusion,
     nnUNetTrainerMeanTeacher,
     nnUNetTrainerNaive,
+    nnUNetTrainerPriorAware,
     nnUNetTrainerSoftLabels,
 )

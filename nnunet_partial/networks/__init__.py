@@ -2,7 +2,16 @@
 
 from nnunet_partial.networks.branches import Branches, Relabeller
 from nnunet_partial.networks.confidence import ConfidenceModel, ConfidenceNetwork
+from nnunet_partial.networks.discriminator import Discriminator
 from nnunet_partial.networks.last_features import LastFeatures
 from nnunet_partial.networks.teacher import Teacher
 
-__all__ = ["Branches", "ConfidenceModel", "ConfidenceNetwork", "LastFeatures", "Relabeller", "Teacher"]
+__all__ = [
+    "Branches",
+    "ConfidenceModel",
+    "ConfidenceNetwork",
+    "Discriminator",
+    "LastFeatures",
+    "Relabeller",
+    "Teacher",
+]
