@@ -2,8 +2,7 @@
 
 from torch import nn
 
-from nnunet_partial.losses import MarginalLoss, PriorAwareLoss
-from nnunet_partial.networks import OrganSizes
+from nnunet_partial.losses import MarginalLoss, OrganSizes, PriorAwareLoss
 from nnunet_partial.training.helped_trainer import HelpedTrainer
 
 

@@ -1,5 +1,6 @@
 """A helper that learns by an optimizer of its own."""
 
+import copy
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,5 +30,5 @@ class Learner(nn.Module):
         return self.optimizer.state_dict()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take over an optimizer's state."""
-        self.optimizer.load_state_dict(state)
+        """Take over an optimizer's state, as a copy: torch would share its averages with another optimizer in memory."""
+        self.optimizer.load_state_dict(copy.deepcopy(state))
