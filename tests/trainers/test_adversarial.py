@@ -1,15 +1,17 @@
 """The trainer with a discriminator: who learns from what, from when on, and whether a training goes on as it stopped."""
 
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.run.run_training import run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from phantom_dataset import offered_copy
-from test_teachers import batch_of, equal, forget, ready, trainer_of, weights_of
+from test_teachers import CPU, DATASET, batch_of, equal, forget, ready, trainer_of, weights_of
 
 from nnunet_partial.losses import maps_to_judge
 from nnunet_partial.trainers import nnUNetTrainerAdversarial, nnUNetTrainerMarginal
@@ -35,6 +37,13 @@ def taught_loss(trainer, batch) -> torch.Tensor:
     return trainer.loss(trainer.network(batch["data"]), trainer._partial_target({**batch, "lessons": {}}))
 
 
+class Nothing(torch.nn.Module):
+    """In place of the loss by annotation: what is left are verdict and self-training."""
+
+    def forward(self, output, _):
+        return 0 * output[0].sum()
+
+
 def unannotated_batch(trainer) -> dict:
     batch = batch_of(trainer, "liver_01", "liver_04")
     return {**batch, "target": [torch.zeros_like(labels) for labels in batch["target"]]}
@@ -58,7 +67,7 @@ class TestStep:
 
     def test_the_networks_loss_never_teaches_the_discriminator_and_the_discriminators_never_the_network(self, root):
         trainer = ready(nnUNetTrainerAdversarial, root)
-        trainer.loss.supervised = lambda output, _: 0 * output[0].sum()  # verdict and self-training alone
+        trainer.loss.supervised = Nothing()
         batch = batch_of(trainer, "full_00", "liver_01")
         taught_loss(trainer, batch).backward()
         taught = [parameter.grad for parameter in bare(trainer.network).parameters()]
@@ -219,3 +228,19 @@ class TestRefusals:
         monkeypatch.setattr(nnUNetTrainerAdversarial, "build_network_architecture", staticmethod(lambda *args, **kwargs: network))
         with pytest.raises(NotImplementedError, match=r"Sequential has no decoder\.seg_layers"):
             trainer_of(nnUNetTrainerAdversarial, root).initialize()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "configuration"), [("Adversarial", "3d_fullres"), ("PriorAware", "2d")])
+def test_trains_through_nnunets_own_door(root, name, configuration):
+    file = root / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json"
+    plans = json.loads(file.read_text(encoding="utf-8"))
+    plans["partial"]["consistency_start_epochs"] = 1
+    file.write_text(json.dumps(plans), encoding="utf-8")
+    name = f"nnUNetTrainer{name}"
+    run_training("701", configuration, 0, name, device=CPU)
+    folder = root / "nnUNet_results" / DATASET / f"{name}__nnUNetPlans__{configuration}" / "fold_0"
+    checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
+    assert np.isfinite(checkpoint["logging"]["train_losses"]).all()
+    assert checkpoint[HELPERS_KEY]
+    assert (folder / "validation" / "summary.json").exists()
