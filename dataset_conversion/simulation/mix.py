@@ -103,6 +103,7 @@ def _readable(error: ValidationError, entry: Any) -> list[str]:
     faults = [fault for fault in validation_faults(error) if not fault.startswith("classes")]
     if len(faults) < len(validation_faults(error)):
         faults.append(
-            f"classes: expected 'all', 'none' or a list such as [liver, [kidney_left, kidney_right]], got {entry.get('classes')!r}"
+            f"classes: expected 'all', 'none' or a list such as [liver, [kidney_left, kidney_right]], "
+            f"got {entry.get('classes')!r}"
         )
     return faults

@@ -1,6 +1,7 @@
 """nnU-Net searches this folder (variable nnUNet_extTrainer); the trainers live in nnunet_partial.trainers."""
 
 from nnunet_partial.trainers import (
+    nnUNetTrainerAdversarial,
     nnUNetTrainerAmbiguity,
     nnUNetTrainerCoraNet,
     nnUNetTrainerEntropyMinimization,
@@ -10,6 +11,7 @@ from nnunet_partial.trainers import (
     nnUNetTrainerMeanTeacher,
     nnUNetTrainerNaive,
     nnUNetTrainerPiModel,
+    nnUNetTrainerPriorAware,
     nnUNetTrainerSoftLabels,
     nnUNetTrainerUncertaintyAwareMeanTeacher,
 )

@@ -2,6 +2,7 @@
 
 from nnunet_partial.networks.branches import Branches, Relabeller
 from nnunet_partial.networks.confidence import ConfidenceModel, ConfidenceNetwork
+from nnunet_partial.networks.discriminator import Discriminator
 from nnunet_partial.networks.dropout import add_dropout, log_mean_probabilities
 from nnunet_partial.networks.last_features import LastFeatures
 from nnunet_partial.networks.teacher import Teacher
@@ -10,6 +11,7 @@ __all__ = [
     "Branches",
     "ConfidenceModel",
     "ConfidenceNetwork",
+    "Discriminator",
     "LastFeatures",
     "Relabeller",
     "Teacher",

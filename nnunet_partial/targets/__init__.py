@@ -1,7 +1,7 @@
 """What a loss is told about each voxel."""
 
 from nnunet_partial.targets.ambiguity import ambiguity_map, ambiguity_tables, positive_map
-from nnunet_partial.targets.candidate_map import ambiguous_voxels, candidate_map
+from nnunet_partial.targets.candidate_map import ambiguous_voxels, candidate_map, decided_voxels, unannotated_organs
 from nnunet_partial.targets.partial_target import PartialTarget
 from nnunet_partial.targets.pooled_target import PooledTarget, pooled_targets
 from nnunet_partial.targets.soft_tables import SoftTables
@@ -23,7 +23,9 @@ __all__ = [
     "ambiguous_voxels",
     "as_soft",
     "candidate_map",
+    "decided_voxels",
     "encode_votes",
     "pooled_targets",
     "positive_map",
+    "unannotated_organs",
 ]

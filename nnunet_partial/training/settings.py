@@ -91,6 +91,27 @@ class TrainingSettings(BaseModel):
     weight_entropy: float = Field(
         0.001, ge=0, description="Entropy minimisation: weight of the entropy among candidates (Vu et al. 2019: 0.001)"
     )
+    weight_adversarial: float = Field(
+        0.01,
+        ge=0,
+        description="Adversarial: weight of the discriminator's verdict on voxels with one candidate (Hung et al. 2018: 0.01)",
+    )
+    weight_adversarial_ambiguous: float = Field(
+        0.001, ge=0, description="Adversarial: the same on voxels with several candidates (Hung et al. 2018: 0.001)"
+    )
+    weight_masked_self_training: float = Field(
+        0.1, ge=0, description="Adversarial: weight of the network's own labels where it is believed (Hung et al. 2018: 0.1)"
+    )
+    discriminator_threshold: float = Field(
+        0.2, ge=0, le=1, description="Adversarial: verdict from which own labels are believed (Hung et al. 2018: 0.2)"
+    )
+    discriminator_lr: float = Field(
+        1e-4, gt=0, description="Adversarial: Adam's learning rate, falling polynomially (Hung et al. 2018: 0.0001)"
+    )
+    weight_size_prior: float = Field(0.1, ge=0, description="Prior-aware: weight of agreement with the usual organ sizes")
+    size_decay: float = Field(
+        0.99, ge=0, lt=1, description="Prior-aware: share of itself that the average predicted organ size keeps at each iteration"
+    )
     mirroring: Literal["auto", "all", "none"] = Field(
         "auto",
         description="Mirrored axes in augmentation and at test time: auto = all, but not left-right where classes come in "

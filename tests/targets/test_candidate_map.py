@@ -2,7 +2,14 @@
 
 import torch
 
-from nnunet_partial.targets import PartialTarget, TaughtTarget, ambiguous_voxels, candidate_map
+from nnunet_partial.targets import (
+    PartialTarget,
+    TaughtTarget,
+    ambiguous_voxels,
+    candidate_map,
+    decided_voxels,
+    unannotated_organs,
+)
 
 EVERY = [True, True, True]
 TABLE = torch.tensor([[[True, False, True], [False, True, False], [False, True, True], EVERY]])  # 0 or 2; 1; 1 or 2; ignore
@@ -20,6 +27,19 @@ def test_each_voxel_has_its_row():
 def test_several_candidates_are_ambiguous_and_the_ignore_label_is_not():
     assert ambiguous_voxels(target())[0, 0].tolist() == [True, False, True, True]
     assert ambiguous_voxels(target(ignore_label=3))[0, 0].tolist() == [True, False, True, False]
+
+
+def test_one_candidate_is_decided():
+    assert decided_voxels(target())[0, 0].tolist() == [False, True, False, False]
+    single = PartialTarget(LABELS, TABLE, torch.zeros(1, 4, dtype=torch.bool), ignore_label=1)
+    assert not decided_voxels(single).any()
+
+
+def test_organs_that_some_id_leaves_open_are_unannotated():
+    assert unannotated_organs(target(ignore_label=3)).tolist() == [[True, True]]
+    only_one = TABLE[:, :2]  # 0 or 2; 1
+    first = PartialTarget(LABELS[..., :2], only_one, torch.zeros(1, 2, dtype=torch.bool))
+    assert unannotated_organs(first).tolist() == [[False, True]]
 
 
 def test_a_taught_target_moves_as_a_whole():
