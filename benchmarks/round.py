@@ -43,6 +43,7 @@ from benchmarks.convert import forget_peak, peak_mib
 from benchmarks.ratios import CLOCKS, machine, quartiles
 from benchmarks.round_dataset import TARGET_SPACING_MM, RoundDataset, make_dataset
 from nnunet_partial.losses.log_odds import binary_log_odds
+from nnunet_partial.pseudo_labels.criteria import Ranking
 from nnunet_partial.pseudo_labels.files import RoundFiles
 from nnunet_partial.pseudo_labels.relabel import Relabeller, unannotated_ids
 from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
@@ -153,8 +154,9 @@ class Ours:
     """Relabelling in preprocessed space."""
 
     def __init__(self, data: RoundDataset, network: StandIn, confidence: StandIn | None, folder: Path):
-        self.data, self.network, self.confidence, self.folder = data, network, confidence, folder
+        self.data, self.network, self.folder = data, network, folder
         self.window = SlidingWindow(data.configuration.patch_size)
+        self.ranking = Ranking(confidence, self.window) if confidence else None
 
     def relabel(self, case: str, number: int = 2) -> dict:
         """Relabel a case in a round of three."""
@@ -166,7 +168,7 @@ class Ours:
             previous=rounds[0] if number > 1 else None,
             segmentation=self.network,
             log_odds=binary_log_odds,
-            confidence=self.confidence,
+            ranking=self.ranking,
             window=self.window,
             fraction=number / 3,
         ).relabel(case)

@@ -16,11 +16,15 @@ looked for, and train on. In round t the t/T most confident of its predicted vox
 class by itself; never background, never over a human label, never in a validation case.
 
 The criterion says how confidence is measured:
-  confidence  a network learns, where the truth is known, how far the segmentation network is to be trusted (the paper's; it is
-              trained anew in every round)
-  mcp         the segmentation network's own probability (maximum class probability; SMILE)
-  all         every prediction becomes a label, in a single round: the baseline the paper compares with
-  none        as many rounds of training without pseudo-labels: the control that an experiment needs
+  confidence    a network learns, where the truth is known, how far the segmentation network is to be trusted (the paper's; it is
+                trained anew in every round)
+  mcp           the segmentation network's own probability (maximum class probability; SMILE)
+  dropout       its mean probability over passes in each of which other channels of its decoder are dropped (Monte Carlo dropout)
+  augmentation  the same over copies of the image, mirrored and with noise (test-time augmentation)
+  aleatoric     the probability that is left under noise which a network learns to predict where the truth is known
+  branches      the more careful one of a conservative and a radical branch; of nnUNetTrainerCoraNet, which trains them
+  all           every prediction becomes a label, in a single round: the baseline the paper compares with
+  none          as many rounds of training without pseudo-labels: the control that an experiment needs
 
 Everything happens in nnU-Net's preprocessed space: nothing is resampled, nothing human is overwritten. A killed run goes on where
 it stopped when the same command is given again; a fold that was trained before with nnUNetv2_train is taken as it is."""
@@ -35,6 +39,9 @@ examples:
                                                      a second run beside the first, which stops at two thirds of the predictions
   nnunet_partial rounds -d 500 -f 0 -num_parts 4 -part_id 0        (and, at the same time, -part_id 1, 2, 3)
                                                      four processes share the relabelling; part 0 trains
+  nnunet_partial rounds relabel -d 500 -f 0 --criterion dropout --passes 20
+                                                     the first round's labels and their audit alone, before anything learns from
+                                                     them: compare criteria on one network; without `relabel` the run goes on
   nnunet_partial rounds export -d 500 -f 0 --round 3 -o REVIEW
                                                      pseudo-labels and confidence maps as NIfTI, to be looked at
 
@@ -44,6 +51,7 @@ the result is an ordinary nnU-Net model, a checkpoint a round beside the fold's 
 what was relabelled, how surely and (where `simulate` kept the references) how rightly stands in audit.csv, .json and .png in
   $nnUNet_results/DATASET/TRAINER__PLANS__CONF/fold_0/rounds/NAME"""
 
+CRITERIA = ("confidence", "mcp", "dropout", "augmentation", "aleatoric", "branches", "all", "none")
 DEFAULT_ROUNDS = 3
 EPOCHS_SHARE = 4  # a round takes a quarter of the training's epochs
 
@@ -57,7 +65,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=help_formatter(),
     )
-    parser.add_argument("action", nargs="?", choices=("run", "export"), default="run", help="default: run")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("run", "relabel", "export"),
+        default="run",
+        help="run: all rounds; relabel: the first one's labels, without training on them; export: labels as NIfTI (default: run)",
+    )
     _add_run_arguments(parser)
     _add_method_arguments(parser)
     _add_export_arguments(parser)
@@ -81,8 +95,26 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
+    group.add_argument("--criterion", choices=CRITERIA, default="confidence", help="see above (default: confidence)")
     group.add_argument(
-        "--criterion", choices=("confidence", "mcp", "all", "none"), default="confidence", help="default: confidence"
+        "--passes",
+        type=int,
+        metavar="T",
+        help="dropout: passes, augmentation: copies, either one makes ranking take T times as long; aleatoric: draws of noise in "
+        "its loss (default: 10)",
+    )
+    group.add_argument(
+        "--dropout-rate",
+        type=float,
+        metavar="P",
+        help="dropout: share of the channels that a pass drops; nnU-Net's networks are trained without any (default: 0.2)",
+    )
+    group.add_argument(
+        "--noise",
+        type=float,
+        metavar="STD",
+        help="augmentation: standard deviation of the copies' noise, in units of normalised intensity; 0: mirrored copies alone "
+        "(default: 0.1)",
     )
     group.add_argument("--rounds", type=int, default=None, metavar="T", help=f"rounds (default: {DEFAULT_ROUNDS}; all: 1)")
     group.add_argument(
@@ -110,7 +142,11 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--lr", type=float, default=None, help="learning rate at the beginning of a round (default: the plans')")
     group.add_argument(
-        "--confidence-epochs", type=int, default=None, metavar="N", help="of the confidence network (default: --epochs)"
+        "--confidence-epochs",
+        type=int,
+        default=None,
+        metavar="N",
+        help="of the network that learns to rank: confidence, aleatoric (default: --epochs)",
     )
     group.add_argument("--confidence-lr", type=float, default=1e-3, metavar="LR", help="its first learning rate (default: 0.001)")
     group.add_argument(
@@ -162,10 +198,11 @@ def _run(args: argparse.Namespace) -> int:
     for finding in resource_warnings():
         print(f"note: {finding.subject}: {finding.message}; to mend it: {finding.mend}")
     rounds = Rounds(request, device=torch.device(args.device), part=Part(args.part_id, args.num_parts))
-    rows = rounds.execute()
+    rows = rounds.relabel_only() if args.action == "relabel" else rounds.execute()
     if rows:
         print(markdown_audit(rows))
         print(f"audit: {rounds.run.results / 'audit.csv'} (.json, .png)")
+    if rows and args.action == "run":
         print(f"model: -chk {rounds.run.offered_checkpoint(request.rounds).name} for nnUNetv2_predict")
     return 0
 
@@ -177,7 +214,7 @@ def _request(args: argparse.Namespace) -> "RoundsRequest":
     from nnunet_partial.datasets import dataset_name
     from nnunet_partial.labels.annotation import validation_faults
     from nnunet_partial.paths import nnunet_folder
-    from nnunet_partial.pseudo_labels.request import RoundsRequest
+    from nnunet_partial.pseudo_labels.request import TAKEN_BY, RoundsRequest
     from nnunet_partial.training.settings import TrainingSettings
 
     dataset = dataset_name(args.dataset)
@@ -210,6 +247,7 @@ def _request(args: argparse.Namespace) -> "RoundsRequest":
             confidence_lr=args.confidence_lr,
             confidence_widths=args.confidence_widths,
             confidence_frozen=args.confidence_mode == "frozen",
+            **{name: getattr(args, name) for name in TAKEN_BY if getattr(args, name) is not None},
         )
     except ValidationError as error:
         raise ValueError("\n".join(validation_faults(error))) from None

@@ -1,7 +1,11 @@
 """How sure a network is of each class, as log-odds: the probability's sigmoid argument, which does not saturate where it does."""
 
+import math
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def binary_log_odds(logits: Tensor) -> Tensor:
@@ -29,6 +33,34 @@ def softmax_log_odds(logits: Tensor) -> Tensor:
     top = z.argmax(1, keepdim=True)
     rest = z.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
     return odds.scatter(1, top, z.gather(1, top) - rest)[:, 1:]
+
+
+def log_mean_of_passes(several: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """log p and log(1 - p) of p, the mean of sigmoids; one after the other is added, none is kept.
+
+    Everything stays a logarithm: as numbers, probabilities beyond a margin of 17 would all be 1.
+
+    Args:
+        several: Log-odds, at least one.
+    Shape:
+        each (B, K, *S); returns twice (B, K, *S), float32 at least.
+    """
+    count, log_p, log_rest = 0, None, None
+    for log_odds in several:
+        d = _at_least_float32(log_odds)
+        yes, no = F.logsigmoid(d), F.logsigmoid(-d)
+        log_p, log_rest = (yes, no) if log_p is None else (torch.logaddexp(log_p, yes), torch.logaddexp(log_rest, no))
+        count += 1
+    return log_p - math.log(count), log_rest - math.log(count)
+
+
+def mean_log_odds(several: Iterable[Tensor]) -> Tensor:
+    """Log-odds of the mean of several probabilities, each given by its log-odds: log p - log(1 - p), p = mean of sigmoids.
+
+    Args and shape as `log_mean_of_passes`; returns (B, K, *S).
+    """
+    log_p, log_rest = log_mean_of_passes(several)
+    return log_p - log_rest
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

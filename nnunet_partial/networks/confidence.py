@@ -1,4 +1,4 @@
-"""The confidence network on top of a segmentation network's last features (Petit et al. 2021, figure 3, table 11)."""
+"""Networks on top of a segmentation network's last features that learn to rank (Petit et al. 2021, figure 3, table 11)."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -38,22 +38,18 @@ class ConfidenceNetwork(nn.Module):
         return self.layers(features)
 
 
-class ConfidenceModel(nn.Module):
-    """A segmentation network up to its last features, and a confidence network on them.
+class RankingModel(nn.Module):
+    """A segmentation network up to its last features, and a network on them that learns how far its decisions are to be trusted.
 
-    The confidence network learns a correction to the network's own log-odds, and begins with none: before its first step it ranks
-    as maximum class probability does. Learned from nothing, as in the paper, it ranks worse than that for hundreds of iterations
-    (docs/rounds.md has the figures).
+    What it learns begins at zero everywhere.
 
     Args:
         segmentation: nnU-Net's network; it is left as it is.
         num_classes: K, foreground classes.
         log_odds: Logits -> log-odds of each foreground class, (B, C, *S) -> (B, K, *S).
         widths: See `ConfidenceNetwork`.
-        frozen: Learn the confidence network alone ("transfer"); else a duplicate of the segmentation network learns too, which
-            the paper found better, while the original keeps its predictions.
-    Shape:
-        image (B, channels, *S); predicted (B, K, *S) bool; returns (B, K, *S).
+        frozen: Learn the network on the features alone ("transfer"); else a duplicate of the segmentation network learns too,
+            which the paper found better, while the original keeps its predictions.
     Raises:
         NotImplementedError: the network has no `decoder.seg_layers` as nnU-Net's U-Nets have.
     """
@@ -78,6 +74,30 @@ class ConfidenceModel(nn.Module):
         nn.init.zeros_(self.head.layers[-1].bias)
         self._features = LastFeatures(self.backbone)
 
+    def own_and_learned(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The backbone's log-odds, and what the network on its features makes of them; (B, K, *S) each."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            own = self.log_odds(self.backbone(image))
+        return own, self.head(self._features.take())
+
+    def train(self, mode: bool = True) -> "RankingModel":
+        """A frozen network stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+
+class ConfidenceModel(RankingModel):
+    """A ranking model that learns a correction to the network's own log-odds.
+
+    It begins with none: before its first step it ranks as maximum class probability does. Learned from nothing, as in the paper,
+    it ranks worse than that for hundreds of iterations (docs/rounds.md has the figures).
+
+    Shape:
+        image (B, channels, *S); predicted (B, K, *S) bool; returns (B, K, *S).
+    """
+
     def forward(self, image: Tensor, predicted: Tensor | None = None) -> Tensor:
         """Log-odds that what was decided on each class is right.
 
@@ -85,13 +105,17 @@ class ConfidenceModel(nn.Module):
             image: A batch of patches.
             predicted: Whether the class was predicted there; None where one asks only of classes that were.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            own = self.log_odds(self.backbone(image))
-        return (own if predicted is None else own.where(predicted, -own)) + self.head(self._features.take())
+        own, correction = self.own_and_learned(image)
+        return (own if predicted is None else own.where(predicted, -own)) + correction
 
-    def train(self, mode: bool = True) -> "ConfidenceModel":
-        """A frozen network stays in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            self.backbone.eval()
-        return self
+
+class VarianceModel(RankingModel):
+    """A ranking model that learns how noisy the network's log-odds are (Kendall & Gal 2017); variance 1 before its first step.
+
+    Shape:
+        image (B, channels, *S); returns twice (B, K, *S).
+    """
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the log-odds of each class."""
+        return self.own_and_learned(image)

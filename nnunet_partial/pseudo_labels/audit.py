@@ -1,6 +1,7 @@
 """What a round of pseudo-labels did, class by class and source by source, and how right it was where references say so.
 
-Relabelling precision and recall judge all pseudo-labels so far (Petit et al. 2021, table 7). The ranking metrics judge the
+Relabelling precision, recall and their critical success index judge all pseudo-labels so far (Petit et al. 2021, table 7; Shi et
+al. 2022, figure 3). The ranking metrics judge the
 criterion over what could be relabelled, predicted and not labelled yet (tables 6 and 10). Voxels of all cases are pooled.
 """
 
@@ -25,7 +26,7 @@ __all__ = ["AuditRow", "audit_round", "markdown_audit", "read_audit", "write_aud
 _RANKING_COLUMNS = {"auc": "AUC", "ap_success": "AP_success", "ap_error": "AP_error"}
 _SUMMED = ("predicted", "candidates", "voxels_added", "voxels_total", "reference_voxels")
 _AVERAGED = (
-    *("share_added", "threshold_lowest", "threshold_median", "changed_fraction", "precision", "recall"),
+    *("share_added", "threshold_lowest", "threshold_median", "changed_fraction", "precision", "recall", "csi"),
     *(*_RANKING_COLUMNS, "dice"),
 )
 
@@ -134,6 +135,7 @@ def _judged(name: str, audits: Sequence[CaseAudit]) -> dict[str, float | int | N
         "reference_voxels": reference if truths else None,
         "precision": _ratio(correct, total),
         "recall": _ratio(correct, reference),
+        "csi": _ratio(correct, total + reference - correct),
     }
 
 

@@ -42,8 +42,11 @@ class AuditRow(BaseModel):
     threshold_median: _Ratio = Field(default=None, description="Median over cases of the lowest confidence that was added")
     changed_fraction: _Ratio = Field(default=None, description="Mean over cases: how much predictions changed since last round")
     reference_voxels: int | None = Field(default=None, ge=0, description="Voxels of the class in the references")
-    precision: _Ratio = Field(default=None, description="Pseudo-labels that are right, of all pseudo-labels")
-    recall: _Ratio = Field(default=None, description="Pseudo-labels that are right, of all voxels of the class")
+    precision: _Ratio = Field(default=None, description="PPV: pseudo-labels that are right, of all pseudo-labels, tp / (tp + fp)")
+    recall: _Ratio = Field(
+        default=None, description="TPR: pseudo-labels that are right, of all voxels of the class, tp / (tp + fn)"
+    )
+    csi: _Ratio = Field(default=None, description="Critical success index of the pseudo-labels, tp / (tp + fp + fn)")
     auc: _Ratio = Field(default=None, description="Of the criterion over the candidates, right against wrong")
     ap_success: _Ratio = Field(default=None, description="Average precision of the right candidates, most confident first")
     ap_error: _Ratio = Field(default=None, description="Average precision of the wrong candidates, least confident first")

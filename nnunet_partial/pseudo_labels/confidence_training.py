@@ -1,4 +1,7 @@
-"""Training of the confidence network of a round (Petit et al. 2021, algorithm 2): on human labels, where the truth is known."""
+"""Training of the network that ranks a round's predictions: on human labels, where the truth is known.
+
+Petit et al. 2021, algorithm 2, train a confidence network so; the noise of `aleatoric` (Kendall & Gal 2017) is learned alike.
+"""
 
 import csv
 import time
@@ -6,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,8 +17,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from nnunet_partial.labels import replacing
+from nnunet_partial.losses.aleatoric import expected_log_odds, noisy_cross_entropy
 from nnunet_partial.losses.confidence import confidence_loss
-from nnunet_partial.networks import ConfidenceModel
+from nnunet_partial.networks import ConfidenceModel, RankingModel, VarianceModel
+from nnunet_partial.pseudo_labels.request import RoundsRequest
 from nnunet_partial.targets import PartialTarget, ProtocolTables, ambiguity_map, positive_map
 from nnunet_partial.training.epoch_bar import EpochBar
 from nnunet_partial.training.fine_tuning import bare
@@ -28,29 +33,63 @@ LAST_LR = 0.1  # of the first: the paper's 1e-4 falls to 1e-5
 
 @dataclass(frozen=True)
 class ConfidenceSettings:
-    """How the confidence network is made and trained.
+    """How the network that ranks is made and trained.
 
     Attributes:
+        criterion: confidence = regression of the True Class Probability; aleatoric = the noise of the log-odds.
         num_epochs: Epochs, as long as those of the plans.
         initial_lr: Learning rate of Adam at the first epoch; it falls exponentially to a tenth.
         widths: Channels of its hidden convolutions; None for 2, 1, 1 and 1 times the network's last features.
         frozen: Train on the frozen segmentation network's features; else on a duplicate that learns too.
+        num_samples: How often noise is drawn for the loss of `aleatoric`.
     """
 
     num_epochs: int
     initial_lr: float
     widths: tuple[int, ...] | None = None
     frozen: bool = False
+    criterion: Literal["confidence", "aleatoric"] = "confidence"
+    num_samples: int = 10
+
+    @classmethod
+    def of(cls, request: RoundsRequest) -> "ConfidenceSettings":
+        """What a run of rounds asks for."""
+        return cls(
+            num_epochs=request.confidence_epochs,
+            initial_lr=request.confidence_lr,
+            widths=request.confidence_widths,
+            frozen=request.confidence_frozen,
+            criterion=request.criterion,
+            num_samples=request.passes,
+        )
 
 
-def confidence_model(trainer: PlannedTrainer, settings: ConfidenceSettings) -> ConfidenceModel:
+@dataclass(frozen=True)
+class Patches:
+    """What a ranking network learns from.
+
+    Attributes:
+        image: (B, channels, *S).
+        predicted: Whether the segmentation network predicted the class, (B, K, *S).
+        log_odds: What it says of each class, (B, K, *S).
+        target: What the annotators knew.
+    """
+
+    image: Tensor
+    predicted: Tensor
+    log_odds: Tensor
+    target: PartialTarget
+
+
+def confidence_model(trainer: PlannedTrainer, settings: ConfidenceSettings) -> RankingModel:
     """The network to train, or to load `confidence_final.pth` into."""
     num_classes = len(trainer.annotation.space.classes)
+    model = {"confidence": ConfidenceModel, "aleatoric": VarianceModel}[settings.criterion]
     options = {"widths": settings.widths, "frozen": settings.frozen}
-    return ConfidenceModel(bare(trainer.network), num_classes, trainer.log_odds, **options).to(trainer.device)
+    return model(bare(trainer.network), num_classes, trainer.log_odds, **options).to(trainer.device)
 
 
-def load_confidence(trainer: PlannedTrainer, settings: ConfidenceSettings, folder: Path) -> ConfidenceModel:
+def load_confidence(trainer: PlannedTrainer, settings: ConfidenceSettings, folder: Path) -> RankingModel:
     """The trained network of a round, ready to predict."""
     model = confidence_model(trainer, settings)
     _load_model(model, torch.load(folder / FINAL, map_location="cpu", weights_only=True)["model"])
@@ -58,7 +97,7 @@ def load_confidence(trainer: PlannedTrainer, settings: ConfidenceSettings, folde
 
 
 def train_confidence(trainer: PlannedTrainer, settings: ConfidenceSettings, folder: Path) -> None:
-    """Train the confidence network of a segmentation network; goes on where a killed training stopped.
+    """Train a network that ranks what a segmentation network predicts; goes on where a killed training stopped.
 
     Args:
         trainer: Initialised, with the segmentation network's weights, on human labels.
@@ -82,6 +121,7 @@ class _ConfidenceTraining:
         trainer.set_deep_supervision_enabled(False)
         self.segmentation = bare(trainer.network).eval()
         self.model = confidence_model(trainer, settings)
+        self.lesson = {"confidence": self._confidence, "aleatoric": self._noise}[settings.criterion]
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(trained, settings.initial_lr)
         decay = LAST_LR ** (1 / max(settings.num_epochs - 1, 1))
@@ -108,38 +148,49 @@ class _ConfidenceTraining:
 
     def _step(self, batch: dict[str, Any]) -> Tensor:
         self.model.train()
-        image, target = self._on_device(batch)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            with torch.no_grad():
-                logits = self.segmentation(image)
-                log_odds = self.trainer.log_odds(logits)
-            loss = confidence_loss(self.model(image, predicted_classes(logits)), log_odds, target)
+            loss, _ = self.lesson(self._patches(batch))
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
+
+    def _confidence(self, patches: Patches) -> tuple[Tensor, Tensor]:
+        """The loss, and the log-odds (B, K, *S) that what was decided is right."""
+        confidence = self.model(patches.image, patches.predicted)
+        return confidence_loss(confidence, patches.log_odds, patches.target), confidence
+
+    def _noise(self, patches: Patches) -> tuple[Tensor, Tensor]:
+        """The same; the log-odds are those of each class."""
+        mean, log_variance = self.model(patches.image)
+        loss = noisy_cross_entropy(mean, log_variance, patches.target, num_samples=self.settings.num_samples)
+        return loss, expected_log_odds(mean, log_variance)
+
+    @torch.no_grad()
+    def _patches(self, batch: dict[str, Any]) -> Patches:
+        image, target = self._on_device(batch)
+        logits = self.segmentation(image)
+        return Patches(image, predicted_classes(logits), self.trainer.log_odds(logits), target)
 
     @torch.no_grad()
     def _finish_epoch(self, epoch: int, train_loss: float, seconds: float) -> None:
         self.model.eval()
         losses, right, learned, mcp = [], [], [], []
         for batch in _batches(self.trainer.dataloader_val, self.trainer.num_val_iterations_per_epoch):
-            image, target = self._on_device(batch)
             with self._autocast():
-                logits = self.segmentation(image)
-                predicted, log_odds = predicted_classes(logits), self.trainer.log_odds(logits)
-                confidence = self.model(image, predicted)
-                losses.append(confidence_loss(confidence, log_odds, target))
-            ranked = predicted & ambiguity_map(target)  # whether rightly is known
-            right.append(positive_map(target)[ranked].cpu())
+                patches = self._patches(batch)
+                loss, confidence = self.lesson(patches)
+            losses.append(loss)
+            ranked = patches.predicted & ambiguity_map(patches.target)  # whether rightly is known
+            right.append(positive_map(patches.target)[ranked].cpu())
             learned.append(confidence[ranked].float().cpu())
-            mcp.append(log_odds[ranked].float().cpu())
+            mcp.append(patches.log_odds[ranked].float().cpu())
         areas = [_auc(torch.cat(right).numpy(), torch.cat(scores).numpy()) for scores in (learned, mcp)]
         self.rows.append([epoch, train_loss, float(torch.stack(losses).mean()), *areas, seconds])
         self._write_curves()
         print(
-            f"confidence network, epoch {epoch + 1}/{self.settings.num_epochs}: loss {train_loss:.4f}, validation "
+            f"{self.settings.criterion} network, epoch {epoch + 1}/{self.settings.num_epochs}: loss {train_loss:.4f}, validation "
             f"{self.rows[-1][2]:.4f}, AUC {areas[0]:.3f} (MCP {areas[1]:.3f}), {seconds:.0f} s",
             flush=True,
         )
@@ -186,13 +237,13 @@ def _auc(right: np.ndarray, scores: Sequence[float]) -> float:
     return float(roc_auc_score(right, scores)) if 0 < right.sum() < len(right) else float("nan")
 
 
-def _own_state(model: ConfidenceModel) -> dict[str, Tensor]:
+def _own_state(model: RankingModel) -> dict[str, Tensor]:
     """What was trained; a frozen backbone is the segmentation network's own and is not written again."""
     return {name: value for name, value in model.state_dict().items() if not (model.frozen and name.startswith("backbone."))}
 
 
-def _load_model(model: ConfidenceModel, state: dict[str, Tensor]) -> None:
+def _load_model(model: RankingModel, state: dict[str, Tensor]) -> None:
     missing, unexpected = model.load_state_dict(state, strict=False)
     wrong = [*unexpected, *(name for name in missing if not (model.frozen and name.startswith("backbone.")))]
     if wrong:
-        raise ValueError(f"the confidence network was made with other settings ({len(wrong)} tensors differ, such as {wrong[0]})")
+        raise ValueError(f"the ranking network was made with other settings ({len(wrong)} tensors differ, such as {wrong[0]})")

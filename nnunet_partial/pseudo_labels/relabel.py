@@ -2,7 +2,7 @@
 
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from nnunet_partial.labels import Annotation, replacing, write_json
+from nnunet_partial.pseudo_labels.criteria import LogOdds, Ranking
 from nnunet_partial.pseudo_labels.files import RoundFiles
 from nnunet_partial.pseudo_labels.selection import changed_fraction, select_pseudo_labels
 from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
 from nnunet_partial.targets.confident_labels import confident_ids
 from nnunet_partial.training.arrays import open_array, write_array
 
-LogOdds = Callable[[Tensor], Tensor]
 LOCATION_SEED, MIN_LOCATIONS, LOCATION_SHARE = 1234, 10_000, 0.01  # nnU-Net's
 
 
@@ -34,7 +34,7 @@ class Relabeller:
         previous: Of the round before; None in the first.
         segmentation: The network whose predictions become labels.
         log_odds: Logits -> log-odds of the foreground classes, as its trainer says.
-        confidence: The network that ranks them; None ranks by the segmentation network's own log-odds (MCP).
+        ranking: What ranks them; None ranks by the segmentation network's own log-odds (MCP).
         window: How images are predicted.
         fraction: t / T * gamma_max.
         max_changed: Cases whose predictions changed more than this since the round before get no new labels; None for no limit.
@@ -47,7 +47,7 @@ class Relabeller:
     previous: RoundFiles | None
     segmentation: nn.Module
     log_odds: LogOdds
-    confidence: nn.Module | None
+    ranking: Ranking | None
     window: SlidingWindow
     fraction: float
     max_changed: float | None = None
@@ -64,7 +64,7 @@ class Relabeller:
         ids = unannotated_ids(self.annotation, case)
         image = open_array(self.human / f"{case}.b2nd")[:]
         human = open_array(self.human / f"{case}_seg.b2nd")[:]
-        prediction, scores = self._predict(image, human, ids)
+        prediction, scores = self._predict(case, image, human, ids)
         earlier = self._earlier(case, human)
         changed = self._changed(case, prediction)
         dropped = changed is not None and self.max_changed is not None and changed > self.max_changed
@@ -83,20 +83,20 @@ class Relabeller:
         write_json(record, self.files.record_of(case))
         return record
 
-    def _predict(self, image: np.ndarray, human: np.ndarray, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(self, case: str, image: np.ndarray, human: np.ndarray, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Predicted id and score where an unannotated class is predicted and no label stands; (1, *S) int16 and float32."""
         prediction, scores = self._segment(image, human, ids)
-        if self.confidence is not None:
-            scores = self.window.at_classes(image, self.confidence, prediction[0])[None]
+        if self.ranking is not None:
+            scores = self.ranking.scores(case, image, prediction[0])[None]
         return prediction, scores
 
     def _segment(self, image: np.ndarray, human: np.ndarray, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The same, with the segmentation network's own log-odds for scores, or zeros where another network ranks."""
+        """The same, with the segmentation network's own log-odds for scores, or zeros where something else ranks."""
         num_classes = self.annotation.space.num_classes
         prediction, scores = np.zeros(human.shape, np.int16), np.zeros(human.shape, np.float32)
         wanted = torch.zeros(num_classes, dtype=torch.bool, device=self.window.device)
         wanted[list(ids)] = True
-        log_odds = self.log_odds if self.confidence is None else None
+        log_odds = self.log_odds if self.ranking is None else None
         for box, logits in self.window.logits(image, self.segmentation, num_classes):
             unlabelled = torch.from_numpy(human[(0, *box)] == 0).to(logits.device)
             found, numbers, own = _predicted(logits, unlabelled, wanted, log_odds)

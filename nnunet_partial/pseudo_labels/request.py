@@ -5,7 +5,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Criterion = Literal["confidence", "mcp", "all", "none"]
+Criterion = Literal["confidence", "mcp", "dropout", "augmentation", "aleatoric", "branches", "all", "none"]
+LEARNED = ("confidence", "aleatoric")
+TAKEN_BY = {  # options of some criteria alone
+    "passes": ("dropout", "augmentation", "aleatoric"),
+    "dropout_rate": ("dropout",),
+    "noise": ("augmentation",),
+}
 
 
 class RoundsRequest(BaseModel):
@@ -13,12 +19,17 @@ class RoundsRequest(BaseModel):
 
     Attributes:
         dataset: DatasetXXX_Name.
-        criterion: confidence = learned confidence (INERRANT); mcp = maximum class probability (SMILE); all = every prediction
-            becomes a label, in one round; none = train on without pseudo-labels, the control of an experiment.
+        criterion: confidence = learned confidence (INERRANT); mcp = maximum class probability (SMILE); dropout = mean probability
+            over passes with dropout; augmentation = over mirrored and noisy copies; aleatoric = probability under the noise that
+            a network predicts; branches = the more careful of two branches (CoraNet); all = every prediction becomes a label, in
+            one round; none = train on without pseudo-labels, the control of an experiment.
         max_fraction: gamma_max, the share of predicted voxels that is labelled after the last round; in round t, t / T of it.
         max_changed: Cases whose predictions changed by more than this since the round before get no new labels.
         soft: Pseudo-labels keep their confidence, for trainers that take soft labels.
         mirroring: Average predictions over mirrored copies, as nnU-Net does.
+        passes: T, passes with dropout, copies of the image, or draws of noise in the loss of `aleatoric`.
+        dropout_rate: Share of the channels that a pass drops.
+        noise: Standard deviation of the copies' noise, in units of normalised intensity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +53,9 @@ class RoundsRequest(BaseModel):
     confidence_lr: float = Field(gt=0)
     confidence_widths: tuple[int, ...] | None = None
     confidence_frozen: bool = False
+    passes: int = Field(10, ge=1)
+    dropout_rate: float = Field(0.2, gt=0, lt=1)
+    noise: float = Field(0.1, ge=0)
 
     @field_validator("name")
     @classmethod
@@ -69,6 +83,19 @@ class RoundsRequest(BaseModel):
             raise ValueError("--max-changed compares a round with the one before; with a single round there is none")
         return self
 
+    @model_validator(mode="after")
+    def _check_options_of_criteria(self) -> "RoundsRequest":
+        for name, criteria in TAKEN_BY.items():
+            if self.criterion not in criteria and getattr(self, name) != type(self).model_fields[name].default:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"criterion '{self.criterion}' takes no {option}, only {', '.join(criteria)}; leave it out")
+        return self
+
+    @property
+    def learns(self) -> bool:
+        """Whether a network is trained that ranks."""
+        return self.criterion in LEARNED
+
     @property
     def relabels(self) -> bool:
         """Whether predictions become labels at all."""
@@ -79,6 +106,8 @@ class RoundsRequest(BaseModel):
         return number / self.rounds * self.max_fraction
 
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """What other arguments say otherwise, in words."""
+        """What other arguments say otherwise, in words; what an older release did not know had its default."""
+        fields = type(self).model_fields
+        known = {name: field.default for name, field in fields.items() if not field.is_required()} | other
         own = self.model_dump(mode="json")
-        return [f"{key} {other.get(key)} -> {value}" for key, value in own.items() if other.get(key) != value]
+        return [f"{key} {known.get(key)} -> {value}" for key, value in own.items() if known.get(key) != value]

@@ -16,7 +16,8 @@ from nnunet_partial.evaluation import evaluate_folder
 from nnunet_partial.labels import Annotation, first_of
 from nnunet_partial.paths import nnunet_folder
 from nnunet_partial.pseudo_labels.audit import AuditRow, audit_round, read_audit, write_audit
-from nnunet_partial.pseudo_labels.confidence_training import FINAL, ConfidenceSettings, load_confidence, train_confidence
+from nnunet_partial.pseudo_labels.confidence_training import FINAL, ConfidenceSettings, train_confidence
+from nnunet_partial.pseudo_labels.criteria import make_ranking
 from nnunet_partial.pseudo_labels.files import RunFiles
 from nnunet_partial.pseudo_labels.provenance import claim_round, claim_run, refuse_orphans, refuse_other_plan
 from nnunet_partial.pseudo_labels.references import ReferenceMaps
@@ -121,11 +122,34 @@ class Rounds:
             self._publish(rows)
         return rows
 
+    def relabel_only(self) -> list[AuditRow]:
+        """Do the first round's relabelling and nothing that learns from it, as `execute` would; `execute` goes on from there.
+
+        Returns:
+            The audit so far (of part 0; the others audit nothing).
+
+        Raises:
+            ValueError: the criterion relabels nothing.
+        """
+        if not self.request.relabels:
+            raise ValueError(f"criterion '{self.request.criterion}' relabels nothing; let the rounds run")
+        if self.part.number:
+            self._relabel(1)
+            return []
+        train_first(self.run, self.request, self.device)
+        claim_round(self.run.round(1), 1, self.run.checkpoint(0))
+        self._relabel(1)
+        if self.run.checkpoint(1).exists():  # the rounds have gone on, and their audit says more
+            return read_audit(self.run)
+        rows = [*self._audit(0), *self._audit_labels(1)]
+        self._publish(rows)
+        return rows
+
     def _relabel(self, number: int) -> None:
-        """Relabel this part's cases of a round; part 0 trains the confidence network first and waits for the other parts."""
+        """Relabel this part's cases of a round; part 0 trains the network that ranks first and waits for the other parts."""
         files = self.run.round(number)
         todo = [case for case in self.cases[self.part.number :: self.part.of] if not files.record_of(case).exists()]
-        learned = self.request.criterion == "confidence"
+        learned = self.request.learns
         if not todo and (self.part.number or not learned or (files.confidence / FINAL).exists()):
             self._wait_for_cases(number)
             return
@@ -134,8 +158,8 @@ class Rounds:
             self._wait(ready.exists, f"round {number}: part 0 to finish training")
         trainer = ranking_trainer(self.run, self.request, number, self.device)
         if learned and not self.part.number:
-            self._say(f"round {number}/{self.request.rounds}: training the confidence network")
-            train_confidence(trainer, self._confidence_settings, files.confidence)
+            self._say(f"round {number}/{self.request.rounds}: training the network that ranks")
+            train_confidence(trainer, ConfidenceSettings.of(self.request), files.confidence)
         if self.part.of == 1:
             for leftover in files.preprocessed.glob("*/.*.tmp*"):  # half files of a killed run; other parts may be writing theirs
                 leftover.unlink()
@@ -146,15 +170,11 @@ class Rounds:
         self._wait_for_cases(number)
 
     def _relabeller(self, trainer: PlannedTrainer, number: int) -> Relabeller:
-        files, parent = self.run.round(number), self.run.checkpoint(number - 1)
+        files, axes = self.run.round(number), mirror_axes(self.run.checkpoint(number - 1))
         trainer.set_deep_supervision_enabled(False)
-        segmentation = trainer.network.eval()
-        confidence = None
-        if self.request.criterion == "confidence":
-            confidence = load_confidence(trainer, self._confidence_settings, files.confidence)
         window = SlidingWindow(
             self.configuration_manager.patch_size,
-            mirror_axes=mirror_axes(parent) if self.request.mirroring else (),
+            mirror_axes=axes if self.request.mirroring else (),
             step_size=self.request.step_size,
             device=trainer.device,
         )
@@ -163,20 +183,13 @@ class Rounds:
             human=self.human,
             files=files,
             previous=self.run.round(number - 1) if number > 1 else None,
-            segmentation=segmentation,
+            segmentation=trainer.network.eval(),
             log_odds=trainer.log_odds,
-            confidence=confidence,
+            ranking=make_ranking(self.request, trainer, files.confidence, window, axes),
             window=window,
             fraction=self.request.fraction(number),
             max_changed=self.request.max_changed,
             soft=self.request.soft,
-        )
-
-    @property
-    def _confidence_settings(self) -> ConfidenceSettings:
-        request = self.request
-        return ConfidenceSettings(
-            request.confidence_epochs, request.confidence_lr, request.confidence_widths, request.confidence_frozen
         )
 
     def _audit(self, number: int) -> list[AuditRow]:
@@ -185,7 +198,9 @@ class Rounds:
             rows = [row for row in read_audit(self.run) if row.round == number]
             if rows:
                 return rows
-        dice = self._dice(number)
+        return self._audit_labels(number, self._dice(number))
+
+    def _audit_labels(self, number: int, dice: dict[str, float] | None = None) -> list[AuditRow]:
         return audit_round(self.run.round(number), number, self.annotation, self.human, self.references, self.cases, dice)
 
     def _dice(self, number: int) -> dict[str, float]:

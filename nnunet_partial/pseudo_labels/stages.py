@@ -38,6 +38,11 @@ def make_trainer(request: RoundsRequest, device: torch.device, *, continue_train
             f"configuration {request.configuration} is the second stage of a cascade; run rounds on "
             f"{trainer.configuration_manager.previous_stage_name}, or on 3d_fullres"
         )
+    if request.criterion == "branches" and not trainer.has_branches:
+        raise NotImplementedError(
+            f"{request.trainer} has no conservative and radical branch whose agreement could rank; --criterion branches takes "
+            "nnUNetTrainerCoraNet"
+        )
     if request.soft and not trainer.takes_soft_labels:
         raise NotImplementedError(
             f"{request.trainer} cannot learn from labels that are not certain; --soft takes nnUNetTrainerMajorityLabels, or "

@@ -29,6 +29,7 @@ class PlannedTrainer(nnUNetTrainer):
 
     log_odds = staticmethod(softmax_log_odds)  # how sure the network is of each class; a loss on other probabilities says so
     takes_soft_labels = False  # whether the loss is defined where annotators differ, or a pseudo-label is not certain
+    has_branches = False  # whether a conservative and a radical branch learn beside the network, see `branch_copy`
     fine_tuning: FineTuning | None = None
 
     def __init__(

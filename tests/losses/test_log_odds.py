@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from nnunet_partial.losses.log_odds import binary_log_odds, softmax_log_odds
+from nnunet_partial.losses.log_odds import binary_log_odds, log_mean_of_passes, mean_log_odds, softmax_log_odds
 
 
 def slow_softmax_log_odds(z: np.ndarray) -> np.ndarray:
@@ -43,3 +43,27 @@ def test_half_precision_is_left_for_float32():
     z = torch.tensor([[[0.0], [1.0], [1.001]]]).half()
     assert softmax_log_odds(z).dtype == binary_log_odds(z).dtype == torch.float32
     assert torch.isfinite(softmax_log_odds(z)).all()
+
+
+def test_the_mean_of_probabilities_counted_by_hand():
+    """Probabilities 0.8 and 0.2 are one half on average; 0.9 and 0.5 are 0.7: log-odds of 7 : 3."""
+    several = [torch.tensor([0.8, 0.9]).logit(), torch.tensor([0.2, 0.5]).logit()]
+    np.testing.assert_allclose(mean_log_odds(iter(several)), [0, np.log(7 / 3)], atol=1e-6)
+    log_p, log_rest = log_mean_of_passes(several)
+    np.testing.assert_allclose(log_p.exp(), [0.5, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(log_rest.exp(), [0.5, 0.3], rtol=1e-6)
+
+
+@given(st.integers(1, 6), st.floats(0.1, 30), st.integers(0, 2**16))
+def test_the_mean_of_probabilities_is_that_of_float64(count, scale, seed):
+    several = (np.random.default_rng(seed).normal(size=(count, 9)) * scale).astype(np.float32)
+    d = several.astype(np.float64)
+    yes, no = -np.logaddexp(0, -d), -np.logaddexp(0, d)
+    expected = logsumexp(yes, axis=0) - logsumexp(no, axis=0)
+    np.testing.assert_allclose(mean_log_odds(torch.from_numpy(several)), expected, rtol=2e-5, atol=2e-5)
+
+
+def test_the_mean_of_probabilities_that_all_round_to_one():
+    one = mean_log_odds([torch.tensor([20.0, 40.0]), torch.tensor([30.0, 50.0])])
+    assert one[0] < one[1]
+    np.testing.assert_allclose(one, [20 + np.log(2), 40 + np.log(2)], atol=1e-3)  # the doubts are added, not the certainties

@@ -8,7 +8,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from torch import nn
 
 from nnunet_partial.losses.log_odds import binary_log_odds
-from nnunet_partial.networks import ConfidenceModel, ConfidenceNetwork
+from nnunet_partial.networks import ConfidenceModel, ConfidenceNetwork, VarianceModel
 from nnunet_partial.networks.confidence import PAPER_WIDTHS
 
 FEATURES = 6
@@ -96,3 +96,18 @@ def test_the_segmentation_network_keeps_its_weights(frozen):
 def test_a_network_without_known_features_is_refused():
     with pytest.raises(NotImplementedError, match=r"Sequential has no decoder.seg_layers.*--criterion mcp"):
         ConfidenceModel(nn.Sequential(nn.Conv3d(1, 2, 1)), 1, binary_log_odds)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_noise_begins_alike_everywhere_beside_the_networks_own_log_odds(frozen):
+    network = unet(3).eval()
+    model = VarianceModel(network, 3, binary_log_odds, frozen=frozen).eval()
+    network.decoder.deep_supervision = False
+    image = torch.randn(1, 1, 16, 16, 16)
+    mean, log_variance = model(image)
+    torch.testing.assert_close(mean, binary_log_odds(network(image)))
+    assert log_variance.shape == mean.shape
+    assert not log_variance.any()
+    (mean + log_variance).sum().backward()
+    learning = {name.partition(".")[0] for name, value in model.named_parameters() if value.grad is not None}
+    assert learning == ({"head"} if frozen else {"backbone", "head"})

@@ -6,7 +6,7 @@ from test_confidence_model import unet
 from torch import nn
 from torch.testing import assert_close
 
-from nnunet_partial.networks import add_dropout, log_mean_probabilities
+from nnunet_partial.networks import add_dropout, dropped_passes, log_mean_probabilities
 
 
 def image_of(dims: int) -> torch.Tensor:
@@ -118,3 +118,24 @@ class TestLogMeanProbabilities:
         network.encoder.stages = nn.ModuleList()
         with pytest.raises(NotImplementedError, match=r"has no encoder\.stages, so dropout has no place"):
             add_dropout(network, 0.5)
+
+
+class TestDroppedPasses:
+    @torch.no_grad()
+    def test_a_generator_s_seed_says_what_is_dropped_whatever_else_is_drawn(self):
+        network, image, generator = single(3), image_of(3), torch.Generator()
+        found = []
+        for _ in range(2):
+            generator.manual_seed(5)
+            torch.rand(7)
+            found.append(torch.stack(list(dropped_passes(network, image, passes=2, rate=0.3, generator=generator))))
+        assert torch.equal(*found)
+        assert not torch.equal(*found[0])
+        assert not torch.equal(next(dropped_passes(network, image, passes=1, rate=0.3, generator=generator)), found[0][0])
+
+    @torch.no_grad()
+    def test_an_abandoned_pass_leaves_no_hook(self):
+        network = single(3)
+        before = network(image := image_of(3))
+        next(dropped_passes(network, image, passes=3, rate=0.5))
+        assert torch.equal(network(image), before)

@@ -156,6 +156,7 @@ class TestByHand:
         assert row.changed_fraction == pytest.approx((0.1 + 0.9 + 0.2) / 3)
         assert row.precision == pytest.approx(4 / 6)
         assert row.recall == pytest.approx(4 / 11)
+        assert row.csi == pytest.approx(4 / (6 + 11 - 4))
         assert row.auc == pytest.approx(3 / 4)  # wrong 0.5, -1; right 1, 0.2
         assert row.threshold_lowest == pytest.approx(expit(-1))
 
@@ -195,7 +196,7 @@ class TestByHand:
     def test_without_references(self, run, references):
         rows, known = audited(run, 2, references), audited(run, 2)
         for key, row in rows.items():
-            judged = dict.fromkeys(("precision", "recall", "auc", "ap_success", "ap_error", "reference_voxels"))
+            judged = dict.fromkeys(("precision", "recall", "csi", "auc", "ap_success", "ap_error", "reference_voxels"))
             assert row == known[key].model_copy(update=judged)
 
     def test_a_class_the_reference_does_not_show(self, run):
@@ -255,7 +256,7 @@ class TestFiles:
         write_audit(run, self.rows(run)[3:4])  # the mean of round 0
         head, cells = (run.results / "audit.csv").read_text(encoding="utf-8").splitlines()
         assert head.split(",") == list(COLUMNS)
-        assert cells == "0,mean,all,0,0,0,0,0,0,0,,,,,,,,,,,0.5"
+        assert cells == "0,mean,all,0,0,0,0,0,0,0,,,,,,,,,,,,0.5"
 
     def test_numbers_are_those_of_any_order_of_summation(self):
         row = AuditRow(round=1, class_name="liver", source="all", auc=0.1 + 0.2)

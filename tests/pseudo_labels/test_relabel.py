@@ -14,6 +14,7 @@ from torch import nn
 
 from nnunet_partial.labels import Annotation
 from nnunet_partial.losses.log_odds import binary_log_odds, softmax_log_odds
+from nnunet_partial.pseudo_labels.criteria import Ranking
 from nnunet_partial.pseudo_labels.files import RunFiles
 from nnunet_partial.pseudo_labels.relabel import Relabeller, _predicted, class_locations, unannotated_ids
 from nnunet_partial.pseudo_labels.sliding_window import SlidingWindow
@@ -67,7 +68,7 @@ def relabeller(dataset: Path, tmp_path: Path, number=1, **options) -> Relabeller
     chosen = {
         "segmentation": network_for(dataset),
         "log_odds": binary_log_odds,
-        "confidence": None,
+        "ranking": None,
         "window": SlidingWindow(PATCH),
         "fraction": 0.5,
         **options,
@@ -136,7 +137,7 @@ def test_ids_are_those_of_argmax_ties_included():
 
 
 def test_learned_confidence_ranks_in_place_of_the_network(dataset, tmp_path):
-    worker = relabeller(dataset, tmp_path, confidence=Mean())
+    worker = relabeller(dataset, tmp_path, ranking=Ranking(Mean(), SlidingWindow(PATCH)))
     worker.relabel(KIDNEY_CASE)
     human, prediction, scores, labels = arrays(worker, KIDNEY_CASE)
     image = open_array(worker.human / f"{KIDNEY_CASE}.b2nd")[:]

@@ -12,6 +12,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from phantom_dataset import set_nnunet_folders
 
 from nnunet_partial.cli import main
+from nnunet_partial.pseudo_labels import confidence_training
 from nnunet_partial.pseudo_labels.files import RunFiles
 from nnunet_partial.training.arrays import open_array
 
@@ -180,6 +181,106 @@ class TestRun:
         assert all(name.startswith("head.") for name in saved)
 
 
+class TestRelabelOnly:
+    """The first round's labels alone, by criteria whose passes are random."""
+
+    RELABEL = ("rounds", "relabel", *COMMAND[1:], "--passes", "2")
+
+    def scores(self, run: RunFiles) -> dict[str, bytes]:
+        return {path.name: open_array(path)[:].tobytes() for path in (run.round(1).preprocessed / "scores").glob("*.b2nd")}
+
+    @pytest.mark.parametrize("criterion", ["dropout", "augmentation"])
+    def test_killed_or_shared_it_comes_out_the_same(self, after_round_0, criterion, capfd):
+        command = [*self.RELABEL, "--criterion", criterion]
+        assert main(command) == 0
+        run = files(after_round_0, criterion)
+        labels, scores = label_maps(run, 1), self.scores(run)
+        assert labels, "the network was made to see livers"
+        assert not run.round(1).training.exists()
+        assert "model: -chk" not in capfd.readouterr().out
+
+        for record in sorted((run.round(1).preprocessed / "cases").iterdir())[::2]:  # as a kill would leave it
+            record.unlink()
+            run.round(1).score_of(record.stem).unlink()
+        assert main(command) == 0
+        assert self.scores(run) == scores
+
+        shared = [*command, "--name", "shared", "-num_parts", "2"]
+        files(after_round_0, "shared").results.mkdir(parents=True)
+        shutil.copy(run.description, files(after_round_0, "shared").description)
+        change(files(after_round_0, "shared").description, lambda content: content["arguments"].update(name="shared"))
+        assert main([*shared, "-part_id", "1"]) == 0
+        assert main([*shared, "-part_id", "0"]) == 0
+        assert self.scores(files(after_round_0, "shared")) == scores
+        found = label_maps(files(after_round_0, "shared"), 1)
+        assert found.keys() == labels.keys()
+        assert all((found[name] == labels[name]).all() for name in labels)
+
+    @pytest.mark.slow
+    def test_the_run_goes_on_from_there(self, after_round_0):
+        command = [*COMMAND, "--criterion", "mcp", "--rounds", "1"]
+        assert main(["rounds", "relabel", *command[1:]]) == 0
+        run = files(after_round_0, "mcp")
+        rows = json.loads((run.results / "audit.json").read_text(encoding="utf-8"))["rows"]
+        assert {row["round"] for row in rows} == {0, 1}
+        assert all(row["dice"] is None for row in rows if row["round"] == 1)
+        stamps = {path: path.stat().st_mtime_ns for path in run.preprocessed.rglob("*") if path.is_file()}
+        assert main(command) == 0
+        assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "what was relabelled is relabelled again"
+        rows = json.loads((run.results / "audit.json").read_text(encoding="utf-8"))["rows"]
+        assert any(row["dice"] is not None for row in rows if row["round"] == 1)
+        audit = (run.results / "audit.json").read_bytes()
+        assert main(["rounds", "relabel", *command[1:]]) == 0
+        assert (run.results / "audit.json").read_bytes() == audit
+
+    @pytest.mark.slow
+    def test_noise_is_learned_killed_and_learned_on(self, after_round_0, monkeypatch):
+        """Killed in its second epoch: what the first one learned stays, and the second one is done again."""
+        command = [*self.RELABEL, "--criterion", "aleatoric", "--confidence-epochs", "2"]
+        run = files(after_round_0, "aleatoric")
+        curves = run.round(1).confidence / confidence_training.CURVES
+        replacing, written = confidence_training.replacing, []
+
+        def die_in_the_second_epoch(path):
+            written.append(path.name)
+            if written.count(confidence_training.LATEST) == 2:
+                raise KeyboardInterrupt
+            return replacing(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(confidence_training, "replacing", die_in_the_second_epoch)
+            assert main(command) != 0
+        first = curves.read_text(encoding="utf-8").splitlines()[:2]
+        assert main(command) == 0
+        lines = curves.read_text(encoding="utf-8").splitlines()
+        assert (lines[:2], len(lines)) == (first, 3)
+        saved = torch.load(run.round(1).confidence / confidence_training.FINAL, weights_only=True)["model"]
+        assert saved["head.layers.8.weight"].any(), "nothing was learned"
+        assert label_maps(run, 1)
+
+    @pytest.mark.slow
+    def test_agreement_of_branches_that_a_training_has(self, root):
+        """Two rounds: the second one ranks by branches that the first one carried on."""
+        change(
+            root / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json",
+            lambda plans: plans["partial"].update(consistency_start_epochs=1),
+        )
+        command = [*COMMAND, "-tr", "nnUNetTrainerCoraNet"]
+        assert main([*command, "--criterion", "none", "--rounds", "1"]) == 0
+        run = files(root, "branches", "nnUNetTrainerCoraNet")
+        checkpoint = torch.load(run.checkpoint(0), weights_only=False)
+        checkpoint["network_weights"]["decoder.seg_layers.1.bias"][1] += 20
+        for branch in ("conservative", "radical"):
+            checkpoint["partial"][f"branches.{branch}.1.bias"][0] += 3
+        torch.save(checkpoint, run.checkpoint(0))
+        shutil.rmtree(files(root, "none", "nnUNetTrainerCoraNet").results)
+        assert main([*command, "--criterion", "branches", "--rounds", "2"]) == 0
+        assert label_maps(run, 2)
+        for number in (1, 2):
+            learned = torch.load(run.checkpoint(number), weights_only=False)["partial"]
+            assert learned["branches.radical.1.bias"][0] > 1.5, f"round {number} began with new branches"
+
+
 class TestRefusals:
     def refused(self, capfd, *arguments) -> str:
         assert main([*COMMAND, *arguments]) == 1
@@ -227,11 +328,18 @@ class TestRefusals:
             (["--criterion", "all", "--rounds", "2"], "criterion 'all' is one round"),
             (["--soft"], "nnUNetTrainerAmbiguity cannot learn from labels that are not certain; --soft takes"),
             (["--soft", "--criterion", "none"], "criterion 'none' makes no pseudo-labels; leave --soft out"),
+            (["--criterion", "branches"], "nnUNetTrainerAmbiguity has no conservative and radical branch"),
+            (["--criterion", "mcp", "--passes", "3"], "criterion 'mcp' takes no --passes, only dropout, augmentation, aleatoric"),
+            (["--criterion", "dropout", "--noise", "0.2"], "criterion 'dropout' takes no --noise, only augmentation"),
             (["-o", "somewhere"], "belong to `nnunet_partial rounds export`"),
         ],
     )
     def test_arguments(self, root, capfd, arguments, message):
         assert message in self.refused(capfd, *arguments)
+
+    def test_nothing_to_relabel_by(self, root, capfd):
+        assert main(["rounds", "relabel", *COMMAND[1:], "--criterion", "none"]) == 1
+        assert "criterion 'none' relabels nothing; let the rounds run" in capfd.readouterr().err
 
     def test_export_of_a_run_that_is_not_there(self, root, capfd, tmp_path):
         assert main(["rounds", "export", "-d", "701", "-o", str(tmp_path)]) == 1

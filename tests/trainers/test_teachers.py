@@ -109,11 +109,33 @@ class TestCoraNet:
             conservative, radical = trainer.loss.branches()
         assert torch.equal(lessons["branches_agree"], (conservative > 0) == (radical > 0))
 
-    def test_a_fine_tuning_is_refused(self, root, tmp_path):
-        trainer = trainer_of(nnUNetTrainerCoraNet, root)
-        trainer.fine_tune(FineTuning(tmp_path / "none.pth", tmp_path / "out", num_epochs=2, initial_lr=0.01))
-        with pytest.raises(NotImplementedError, match="cannot go on from another training"):
-            trainer.initialize()
+    def test_a_fine_tuning_goes_on_with_the_branches_that_learned(self, root, tmp_path):
+        source = ready(nnUNetTrainerCoraNet, root)
+        source.train_step(batch_of(source, "full_00", "liver_01"))
+        source.save_checkpoint(str(tmp_path / "first.pth"))
+        trainer = trainer_of(nnUNetTrainerCoraNet, root, consistency_start_epochs=30)
+        trainer.fine_tune(FineTuning(tmp_path / "first.pth", tmp_path / "out", num_epochs=2, initial_lr=0.01))
+        trainer.initialize()
+        learned = weights_of(source.helpers["branches"])
+        assert equal(learned, weights_of(trainer.helpers["branches"]))
+        assert equal(learned, weights_of(trainer.branch_copy().branches))
+        trainer.set_deep_supervision_enabled(True)
+        trainer.on_train_epoch_start()
+        batch = batch_of(trainer, "full_00", "liver_01")
+        conservative, radical = source.branch_copy()(batch["data"])[1:]
+        assert torch.equal(trainer.lessons(batch["data"])["branches_agree"], (conservative > 0) == (radical > 0))
+        trainer.train_step(batch)
+        assert not equal(learned, weights_of(trainer.helpers["branches"])), "they do not learn on"
+
+    def test_a_fine_tuning_from_a_training_without_branches_is_refused(self, root, tmp_path):
+        for source in (nnUNetTrainerMarginal, nnUNetTrainerMeanTeacher):
+            other = trainer_of(source, root)
+            other.initialize()
+            other.save_checkpoint(str(tmp_path / "first.pth"))
+            trainer = trainer_of(nnUNetTrainerCoraNet, root)
+            trainer.fine_tune(FineTuning(tmp_path / "first.pth", tmp_path / "out", num_epochs=2, initial_lr=0.01))
+            with pytest.raises(RuntimeError, match=f"written by {source.__name__} and has no branches: new ones would decide"):
+                trainer.initialize()
 
     def test_a_network_without_known_features_is_refused(self, root, monkeypatch):
         network = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 1))

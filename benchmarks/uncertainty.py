@@ -1,0 +1,256 @@
+"""Criteria of confidence side by side on one network, nothing trained on what they label: figure 3 of Shi et al. 2022 in small.
+
+    python -m benchmarks.uncertainty --data DIR/btcv --out OUT [--alpha 50] [--folds 0] [--parents inerrant0 coranet]
+
+Datasets, folds and the training of `inerrant0` are those of `benchmarks.missing_labels`; an OUT of its own is taken as it is. On
+each fold two networks are trained on human labels, from which alpha percent of the annotations are left:
+
+    inerrant0   the ambiguity loss
+    coranet     conservative and radical branch beside the network: the only one whose branches can rank
+
+Then `nnunet_partial rounds relabel` ranks the predictions of missing organs in every training case once by every criterion:
+mcp, dropout, augmentation, confidence, aleatoric, and with coranet branches. All criteria of a network rank the same voxels.
+Judged by the untouched labels: how well right predictions come before wrong ones, and what of a ranking would become labels.
+
+A rerun skips what is finished and goes on where a job stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a file
+a job), uncertainty.csv (a row a network, fold, criterion and organ) and uncertainty.md (what is printed).
+"""
+
+import argparse
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from scipy.special import logit
+
+from benchmarks.missing_labels import CONFIDENCE_EPOCHS, dataset_name, lay_out, lengths, plan
+from benchmarks.trainings import (
+    CONFIGURATION,
+    PLANS,
+    annotation_of,
+    refuse_other_lengths,
+    run_all,
+    set_up,
+    train_command,
+)
+from benchmarks.uncertainty_tables import FRACTIONS, MEASURES, THRESHOLDS, write_tables
+from nnunet_partial.labels import Annotation, write_json
+from nnunet_partial.pseudo_labels.audit_rows import ALL_SOURCES, MEAN, read_audit
+from nnunet_partial.pseudo_labels.confidence_training import CURVES
+from nnunet_partial.pseudo_labels.files import RoundFiles, RunFiles
+from nnunet_partial.pseudo_labels.references import ReferenceMaps
+from nnunet_partial.pseudo_labels.relabel import unannotated_ids
+from nnunet_partial.pseudo_labels.request import LEARNED, TAKEN_BY
+from nnunet_partial.pseudo_labels.selection import select_pseudo_labels
+from nnunet_partial.training.arrays import open_array
+
+PARENTS = {"inerrant0": "nnUNetTrainerAmbiguity", "coranet": "nnUNetTrainerCoraNet"}
+CRITERIA = ("mcp", "dropout", "augmentation", "confidence", "aleatoric", "branches")
+SELECTIONS = "selections.json"
+Counts = dict[str, dict[str, tuple[int, int, int]]]  # selection -> class -> right, selected, there
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The training on human labels whose predictions are ranked."""
+
+    alpha: int
+    method: str
+    fold: int
+
+    @property
+    def name(self) -> str:
+        """As it stands in logs."""
+        return f"alpha{self.alpha}_{self.method}_fold{self.fold}"
+
+    def folder(self, out: Path) -> Path:
+        """Where its checkpoints lie."""
+        model = f"{PARENTS[self.method]}__{PLANS}__{CONFIGURATION}"
+        return out / "nnUNet_results" / dataset_name(self.alpha) / model / f"fold_{self.fold}"
+
+    def is_done(self, out: Path) -> bool:
+        """Whether its validation cases are predicted."""
+        return (self.folder(out) / "validation" / "summary.json").exists()
+
+    def command(self, out: Path) -> list[str]:
+        """What trains it, or what is left of it."""
+        return train_command(dataset_name(self.alpha), self.fold, PARENTS[self.method], self.folder(out))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One criterion on one network."""
+
+    parent: Parent
+    criterion: str
+    options: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As it stands in logs."""
+        return f"{self.parent.name}_rank_{self.criterion}"
+
+    def files(self, out: Path) -> RunFiles:
+        """Where predictions, scores and audit lie."""
+        dataset = out / "nnUNet_preprocessed" / dataset_name(self.parent.alpha)
+        return RunFiles(self.parent.folder(out), dataset, f"rank_{self.criterion}")
+
+    def is_done(self, out: Path) -> bool:
+        """Whether every case is ranked, and audited."""
+        return (self.files(out).results / "audit.json").exists()
+
+    def command(self, out: Path) -> list[str]:
+        """What ranks, or ranks the rest."""
+        model = ["-d", dataset_name(self.parent.alpha), "-c", CONFIGURATION, "-f", str(self.parent.fold), "-p", PLANS]
+        how = ["-tr", PARENTS[self.parent.method], "--name", self.files(out).name, "--criterion", self.criterion, "--rounds", "1"]
+        return ["nnunet_partial", "rounds", "relabel", *model, *how, "--disable_tta", "-device", "cpu", *self.options]
+
+
+def main() -> None:
+    """Run what is missing, write uncertainty.csv and the tables."""
+    args = build_parser().parse_args()
+    out = args.out.resolve()
+    parents = [Parent(alpha, method, fold) for alpha in args.alpha for method in args.parents for fold in args.folds]
+    ranked = [
+        Ranked(parent, criterion, options_of(criterion, args))
+        for parent in parents
+        for criterion in args.criteria
+        if criterion != "branches" or parent.method == "coranet"
+    ]
+    if not args.tables_only:
+        out.mkdir(parents=True, exist_ok=True)
+        refuse_other_lengths(out, {name: getattr(args, name) for name in ("epochs", "iterations", "round_epochs", "settings")})
+        environment = set_up(out)
+        lay_out(args.data.resolve(), out, args.alpha, environment)
+        plan(out, args.alpha, environment, lengths(args))
+        for stage in (parents, ranked):
+            run_all(stage, out, environment, args.processes)
+    write_tables([row for job in ranked if job.is_done(out) for row in judged(job, out)], out)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with img/ and label/ of BTCV")
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--alpha", type=int, nargs="+", default=[50], metavar="P", help="percent of annotations left (50)")
+    parser.add_argument("--folds", type=int, nargs="+", default=[0], metavar="F", help="of five (default: 0)")
+    parser.add_argument("--parents", nargs="+", choices=PARENTS, default=list(PARENTS), metavar="METHOD", help="networks to rank")
+    parser.add_argument("--criteria", nargs="+", choices=CRITERIA, default=CRITERIA, metavar="CRITERION", help="rank by these")
+    parser.add_argument("--passes", type=int, default=10, help="of dropout, augmentation and aleatoric (default: 10)")
+    parser.add_argument("--dropout-rate", type=float, default=0.2, help="default: 0.2")
+    parser.add_argument("--noise", type=float, default=0.1, help="of augmentation (default: 0.1)")
+    parser.add_argument(
+        "--confidence-epochs", default=CONFIDENCE_EPOCHS, help=f"of networks that learn to rank (default: {CONFIDENCE_EPOCHS})"
+    )
+    parser.add_argument("--epochs", type=int, default=40, help="epochs on human labels (default: 40)")
+    parser.add_argument("--iterations", type=int, default=50, help="iterations an epoch (default: 50)")
+    parser.add_argument(
+        "--round-epochs", type=int, default=3, help="nothing here; as in benchmarks.missing_labels where OUT is also its (3)"
+    )
+    parser.add_argument("--processes", type=int, default=2, help="jobs at a time, a thread each (default: 2)")
+    parser.add_argument("--tables-only", action="store_true", help="judge what is there, and run nothing")
+    parser.add_argument(
+        "--set", dest="settings", nargs="+", default=[], metavar="NAME=VALUE", help="further settings of the plans"
+    )
+    return parser
+
+
+def options_of(criterion: str, args: argparse.Namespace) -> tuple[str, ...]:
+    """What the command line says of a criterion."""
+    options = ["--confidence-epochs", str(args.confidence_epochs)] if criterion in LEARNED else []
+    for name in (name for name, criteria in TAKEN_BY.items() if criterion in criteria):
+        options += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    return tuple(options)
+
+
+def judged(job: Ranked, out: Path) -> list[dict]:
+    """A row an organ: ranking metrics, and of each selection PPV, TPR and CSI over the training cases that miss the organ."""
+    files = job.files(out)
+    counts, times = (
+        selections(job, out),
+        {"seconds": seconds_a_case(files.round(1)), "learning": learning_seconds(files.round(1))},
+    )
+    rows = []
+    for audit in read_audit(files):
+        if audit.round != 1 or audit.source != ALL_SOURCES or audit.class_name == MEAN:
+            continue
+        where = {"alpha": job.parent.alpha, "parent": job.parent.method, "fold": job.parent.fold, "criterion": job.criterion}
+        ranking = {"AUC": audit.auc, "AP_success": audit.ap_success, "AP_error": audit.ap_error}
+        chosen = {
+            f"{measure} {name}": value
+            for name, classes in counts.items()
+            for measure, value in zip(MEASURES, measures(*classes[audit.class_name]), strict=True)
+        }
+        rows.append({**where, "class": audit.class_name, **ranking, **chosen, **times})
+    return rows
+
+
+def measures(right: int, selected: int, there: int) -> tuple[float, float, float]:
+    """PPV, TPR and CSI (Shi et al. 2022, section IV D); NaN where there is nothing to divide by."""
+    missed = there - right
+    return tuple(right / whole if whole else np.nan for whole in (selected, there, selected + missed))
+
+
+def selections(job: Ranked, out: Path) -> Counts:
+    """Of each selection and organ: voxels selected rightly, selected, and of the organ; kept in a file beside the audit."""
+    file = job.files(out).results / SELECTIONS
+    if not file.exists() or file.stat().st_mtime < (job.files(out).results / "audit.json").stat().st_mtime:
+        write_json(count_selections(job, out), file)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def count_selections(job: Ranked, out: Path) -> Counts:
+    """What of a ranking becomes labels, by fraction (rounds) and by threshold (the paper), against the untouched labels."""
+    dataset = dataset_name(job.parent.alpha)
+    run, annotation = job.files(out), annotation_of(out, dataset)
+    plans = PlansManager(str(run.dataset / f"{PLANS}.json"))
+    configuration = plans.get_configuration(CONFIGURATION)
+    references = ReferenceMaps(out / "nnUNet_raw" / dataset, run.dataset, plans, configuration)
+    totals = {name: {organ: [0, 0, 0] for organ in annotation.space.classes} for name in (*FRACTIONS, *THRESHOLDS)}
+    for record in sorted((run.round(1).preprocessed / "cases").glob("*.json")):
+        case, reference = record.stem, references.load(record.stem)
+        for name, labels in selected(case, run.round(1), run.dataset / configuration.data_identifier, annotation):
+            for number in unannotated_ids(annotation, case):
+                organ = annotation.space.classes[number - 1]
+                if references.shows(case, organ):
+                    own, there = labels == number, reference == number
+                    found = [int(np.count_nonzero(voxels)) for voxels in (own & there, own, there)]
+                    totals[name][organ] = [before + more for before, more in zip(totals[name][organ], found, strict=True)]
+    return totals
+
+
+def selected(case: str, files: RoundFiles, human_folder: Path, annotation: Annotation) -> list[tuple[str, np.ndarray]]:
+    """The pseudo-labels of a case, (1, *S) each, 0 elsewhere, by the name of the selection."""
+    human = open_array(human_folder / f"{case}_seg.b2nd")[:]
+    prediction, scores = open_array(files.prediction_of(case))[:], open_array(files.score_of(case))[:]
+    ids = unannotated_ids(annotation, case)
+
+    def labels(fraction: float) -> np.ndarray:
+        return np.where(human == 0, select_pseudo_labels(prediction, scores, human, human, ids, fraction)[0], 0)
+
+    by_fraction = [(name, labels(fraction)) for name, fraction in FRACTIONS.items()]
+    return [*by_fraction, *((name, np.where(scores > logit(least), prediction, 0)) for name, least in THRESHOLDS.items())]
+
+
+def seconds_a_case(files: RoundFiles) -> float:
+    """Mean time to predict, rank and write a case."""
+    records = (files.preprocessed / "cases").glob("*.json")
+    return fmean(json.loads(record.read_text(encoding="utf-8"))["seconds"] for record in records)
+
+
+def learning_seconds(files: RoundFiles) -> float:
+    """Time to train what learns to rank; 0 where nothing does."""
+    curves = files.confidence / CURVES
+    if not curves.exists():
+        return 0.0
+    with curves.open(newline="", encoding="utf-8") as stream:
+        return sum(float(row["seconds"]) for row in csv.DictReader(stream))
+
+
+if __name__ == "__main__":
+    main()

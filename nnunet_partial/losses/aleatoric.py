@@ -1,0 +1,52 @@
+"""Aleatoric uncertainty: a network that predicts how noisy its own log-odds are (Kendall & Gal 2017)."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nnunet_partial.losses.log_odds import log_mean_of_passes
+from nnunet_partial.targets import PartialTarget
+from nnunet_partial.targets.ambiguity import ambiguity_map, positive_map
+
+
+def noisy_cross_entropy(log_odds: Tensor, log_variance: Tensor, target: PartialTarget, *, num_samples: int) -> Tensor:
+    """Negative log of the mean probability that noisy log-odds give to the truth, over voxels and classes whose truth is known.
+
+    Known are those that the ambiguity map keeps, as for `confidence_loss`. Nothing known gives a zero that keeps the graph.
+
+    Args:
+        log_odds: Mean of each foreground class's log-odds.
+        log_variance: Log of the variance of the Gaussian noise on them; its logarithm, so that any number is one.
+        target: The target of the batch.
+        num_samples: How often noise is drawn.
+    Shape:
+        log_odds and log_variance (B, K, *S); target.labels (B, 1, *S); returns a scalar (nats).
+    Raises:
+        ValueError: K or the spatial shape differ.
+    Source: Kendall & Gal 2017, eq. (12), for K binary decisions in place of one softmax; Shi et al. 2022 draw 10 times in 3D.
+    """
+    expected = (len(target.labels), target.num_classes - 1, *target.labels.shape[2:])
+    for name, tensor in (("log_odds", log_odds), ("log_variance", log_variance)):
+        if tensor.shape != expected:
+            raise ValueError(f"{name} must have shape (B, K, *S) = {expected}, got {tuple(tensor.shape)}")
+    d = log_odds.float() if log_odds.dtype.itemsize < 4 else log_odds
+    known, present = ambiguity_map(target), positive_map(target)
+    of_truth, std = d.where(present, -d), (log_variance.to(d.dtype) / 2).exp()
+    costs, _ = log_mean_of_passes(of_truth + std * torch.randn_like(std) for _ in range(num_samples))
+    return -(costs * known).sum() / known.sum().clamp_min(1)
+
+
+def expected_log_odds(log_odds: Tensor, log_variance: Tensor) -> Tensor:
+    """Log-odds of the probability that is expected under the noise: E sigmoid(d + s e) ~ sigmoid(d / sqrt(1 + pi s^2 / 8)).
+
+    Noise moves what is expected towards one half and never beyond it, so that the decision stays.
+
+    Shape:
+        both (B, K, *S); returns (B, K, *S), float32 at least.
+    Source: MacKay 1992, "The evidence framework applied to classification networks".
+    """
+    d = log_odds.float() if log_odds.dtype.itemsize < 4 else log_odds
+    # sqrt(1 + exp(a)) as exp(softplus(a) / 2), which no variance makes overflow
+    return d * (-F.softplus(log_variance.to(d.dtype) + math.log(math.pi / 8)) / 2).exp()
