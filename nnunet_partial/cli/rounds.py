@@ -19,7 +19,7 @@ The criterion says how confidence is measured:
   confidence    a network learns, where the truth is known, how far the segmentation network is to be trusted (the paper's; it is
                 trained anew in every round)
   mcp           the segmentation network's own probability (maximum class probability; SMILE)
-  dropout       its mean probability over passes in each of which other channels of its decoder are dropped (Monte Carlo dropout)
+  dropout       its mean probability over passes in each of which other channels are dropped (Monte Carlo dropout)
   augmentation  the same over copies of the image, mirrored and with noise (test-time augmentation)
   aleatoric     the probability that is left under noise which a network learns to predict where the truth is known
   branches      the more careful one of a conservative and a radical branch; of nnUNetTrainerCoraNet, which trains them
