@@ -1,20 +1,13 @@
 """Two processes give network and branches the gradients of one."""
 
-import os
-import socket
-import time
-
 import pytest
 import torch
-import torch.multiprocessing as mp
 from test_confidence_model import unet
-from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import in_two_processes
 
 from nnunet_partial.networks import Branches, LastFeatures
-
-LIMIT_SECONDS = 240
 
 
 def parts() -> tuple[nn.Module, nn.Module, torch.Tensor]:
@@ -31,31 +24,16 @@ def gradients(network: nn.Module, branches: nn.Module, features: LastFeatures, i
     return [parameter.grad for module in (network, branches) for parameter in module.parameters()]
 
 
-def work(rank: int, port: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def gradients_of_rank(rank: int) -> list[torch.Tensor]:
     network, branches, image = parts()
     features = LastFeatures(network)
-    both = DistributedDataParallel(network), DistributedDataParallel(branches)
-    torch.save(gradients(*both, features, image[rank : rank + 1]), f"{folder}/rank_{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return gradients(DistributedDataParallel(network), DistributedDataParallel(branches), features, image[rank : rank + 1])
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        port = opened.getsockname()[1]
-    processes = mp.start_processes(work, args=(port, str(tmp_path)), nprocs=2, join=False, start_method="spawn")
-    deadline = time.monotonic() + LIMIT_SECONDS
-    try:
-        while not processes.join(timeout=5):
-            assert time.monotonic() < deadline, f"the two processes did not end within {LIMIT_SECONDS} seconds"
-    finally:
-        for process in processes.processes:
-            process.kill()
+    found = in_two_processes(gradients_of_rank, tmp_path)
     network, branches, image = parts()
     expected = gradients(network, branches, LastFeatures(network), image)
-    for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"rank_{rank}.pt"), expected)
+    for of_rank in found:
+        torch.testing.assert_close(of_rank, expected)

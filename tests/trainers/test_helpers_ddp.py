@@ -1,22 +1,15 @@
 """Two processes average organ sizes, and teach network and discriminator, as one does."""
 
-import os
-import socket
-import time
-
 import pytest
 import torch
-import torch.multiprocessing as mp
-from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import in_two_processes
 
 from nnunet_partial.losses import OrganSizes, PriorAwareLoss, discriminator_loss, maps_to_judge
 from nnunet_partial.networks import Discriminator
 from nnunet_partial.targets import PartialTarget, TaughtTarget
 from nnunet_partial.training.learner import Learner
-
-LIMIT_SECONDS = 240
 
 
 class Nothing(nn.Module):
@@ -58,30 +51,16 @@ def adversarial(inputs: torch.Tensor, target: PartialTarget, *, ddp: bool) -> li
     return [weight.detach() for weight in network.parameters()]
 
 
-def work(rank: int, port: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def both_parts(rank: int) -> list[list[torch.Tensor]]:
     inputs, target = data()
     mine = PartialTarget(*(part[rank : rank + 1] for part in (target.labels, target.tables, target.annotated)))
-    torch.save([part(inputs[rank : rank + 1], mine, ddp=True) for part in (prior_aware, adversarial)], f"{folder}/rank_{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return [part(inputs[rank : rank + 1], mine, ddp=True) for part in (prior_aware, adversarial)]
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        port = opened.getsockname()[1]
-    processes = mp.start_processes(work, args=(port, str(tmp_path)), nprocs=2, join=False, start_method="spawn")
-    deadline = time.monotonic() + LIMIT_SECONDS
-    try:
-        while not processes.join(timeout=5):
-            assert time.monotonic() < deadline, f"the two processes did not end within {LIMIT_SECONDS} seconds"
-    finally:
-        for process in processes.processes:
-            process.kill()
+    found = in_two_processes(both_parts, tmp_path)
     expected = [part(*data(), ddp=False) for part in (prior_aware, adversarial)]
     assert expected[0][0].abs().sum() > 0
-    for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"rank_{rank}.pt"), expected)
+    for of_rank in found:
+        torch.testing.assert_close(of_rank, expected)
