@@ -38,6 +38,7 @@ from benchmarks.trainings import (
     run,
     run_all,
     set_up,
+    study_parser,
     train_command,
 )
 from nnunet_partial.evaluation import evaluate_folder, write_summary
@@ -119,16 +120,8 @@ def main() -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with img/ and label/ of BTCV")
-    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser = study_parser(__doc__, METHODS, epochs=30, iterations=40)
     parser.add_argument("--annotated", type=int, default=5, metavar="N", help="scans that keep their labels (default: 5)")
-    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], metavar="F", help="of five (default: 0 1 2)")
-    parser.add_argument("--epochs", type=int, default=30, help="default: 30")
-    parser.add_argument("--iterations", type=int, default=40, help="iterations an epoch (default: 40)")
-    parser.add_argument("--processes", type=int, default=2, help="trainings at a time, a thread each (default: 2)")
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help="run these alone")
-    parser.add_argument("--tables-only", action="store_true", help="judge what is there, and run nothing")
     return parser
 
 

@@ -42,6 +42,7 @@ from benchmarks.trainings import (
     run,
     run_all,
     set_up,
+    study_parser,
     train_command,
 )
 from nnunet_partial.evaluation import evaluate_folder, write_summary
@@ -142,21 +143,13 @@ def stages(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with img/ and label/ of BTCV")
-    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser = study_parser(__doc__, METHODS, epochs=40)
     parser.add_argument(
         "--alpha", type=int, nargs="+", default=[50, 20], metavar="P", help="percent of annotations that are left (50 20)"
     )
-    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], metavar="F", help="of five (default: 0 1 2)")
-    parser.add_argument("--epochs", type=int, default=40, help="epochs on human labels (default: 40)")
-    parser.add_argument("--iterations", type=int, default=50, help="iterations an epoch (default: 50)")
     parser.add_argument(
         "--round-epochs", type=int, default=3, help="epochs of each of three rounds; a single round has three times as many (3)"
     )
-    parser.add_argument("--processes", type=int, default=2, help="jobs at a time, a thread each (default: 2)")
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD", help="run these methods only")
-    parser.add_argument("--tables-only", action="store_true", help="judge what is there, and run nothing")
     parser.add_argument(
         "--set", dest="settings", nargs="+", default=[], metavar="NAME=VALUE", help="further settings of the plans"
     )

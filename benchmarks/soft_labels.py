@@ -36,6 +36,7 @@ from benchmarks.trainings import (
     run,
     run_all,
     set_up,
+    study_parser,
     train_command,
 )
 from nnunet_partial.evaluation import evaluate_folder
@@ -120,18 +121,10 @@ def main() -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with img/ and label/ of BTCV")
-    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], metavar="F", help="of five (default: 0 1 2)")
-    parser.add_argument("--epochs", type=int, default=40, help="default: 40")
-    parser.add_argument("--iterations", type=int, default=50, help="iterations an epoch (default: 50)")
+    parser = study_parser(__doc__, TRAINERS, epochs=40)
     parser.add_argument("--annotators", type=int, default=5, help="simulated annotators (default: 5)")
     parser.add_argument("--shift-mm", type=float, default=4.0, help="mean distance of their boundaries from it (default: 4)")
     parser.add_argument("--miss", type=float, default=0.1, help="probability to overlook an organ (default: 0.1)")
-    parser.add_argument("--processes", type=int, default=2, help="trainings at a time, a thread each (default: 2)")
-    parser.add_argument("--only", nargs="+", choices=TRAINERS, default=list(TRAINERS), metavar="METHOD", help="run these alone")
-    parser.add_argument("--tables-only", action="store_true", help="judge what is there, and run nothing")
     return parser
 
 

@@ -1,5 +1,6 @@
 """Trainings side by side on a CPU, as the studies run them: a job a process, a thread a job, everything below one folder."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -28,6 +29,28 @@ class Job(Protocol):
 
     def command(self, out: Path) -> list[str]:
         """What does the job, or what is left of it."""
+
+
+def study_parser(doc: str, methods: Iterable[str], *, epochs: int, iterations: int = 50) -> argparse.ArgumentParser:
+    """The arguments that all studies take.
+
+    Args:
+        doc: What the study is.
+        methods: What it trains.
+        epochs: Default of --epochs.
+        iterations: Default of --iterations.
+    """
+    methods = list(methods)
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with img/ and label/ of BTCV")
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], metavar="F", help="of five (default: 0 1 2)")
+    parser.add_argument("--epochs", type=int, default=epochs, help=f"default: {epochs}")
+    parser.add_argument("--iterations", type=int, default=iterations, help=f"iterations an epoch (default: {iterations})")
+    parser.add_argument("--processes", type=int, default=2, help="trainings at a time, a thread each (default: 2)")
+    parser.add_argument("--only", nargs="+", choices=methods, default=methods, metavar="METHOD", help="run these alone")
+    parser.add_argument("--tables-only", action="store_true", help="judge what is there, and run nothing")
+    return parser
 
 
 def set_up(out: Path, *, trainer_folders: Iterable[Path] = ()) -> dict[str, str]:
