@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from phantom_dataset import set_nnunet_folders, write_small_dataset
 from several_annotators import add_annotators
 
 ROOT = Path(__file__).parents[1]
+settings.register_profile("any machine", deadline=None)  # a busy one takes longer, and is not wrong for it
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

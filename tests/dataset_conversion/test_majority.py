@@ -87,7 +87,7 @@ def test_nobody_drew_anything():
 
 
 @given(st.integers(2, 6), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_as_a_slow_loop_says(num_annotators, seed):
     rng = np.random.default_rng(seed)
     ids = [0, LIVER, SPLEEN, KIDNEY, 5]

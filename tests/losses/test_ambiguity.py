@@ -277,7 +277,7 @@ class TestProperties:
 
     @every_loss
     @given(seed=st.integers(0, 10_000))
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     def test_moving_probability_inside_the_candidate_set_changes_nothing(self, loss, seed):
         """A classifier is not heard where its organ is ambiguous; background's logit is in every gap and stays."""
         logits, target = random_case(seed)
@@ -289,7 +289,7 @@ class TestProperties:
 
     @every_bce
     @given(seed=st.integers(0, 10_000), extra=st.integers(0, 4), row=st.integers(0, 4))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     def test_a_larger_candidate_set_never_costs_more(self, bce, seed, extra, row):
         logits, target = random_case(seed)
         tables = target.tables.clone()
@@ -432,7 +432,7 @@ class TestFusedEqualsPlain:
         share=st.floats(0, 1),
         ignore_label=st.sampled_from(["none", "last", "background"]),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_any_shape_table_and_label(self, weight_dice, seed, shape, num_organs, share, ignore_label):
         generator = torch.Generator().manual_seed(seed)
         num_ids = num_organs + 2

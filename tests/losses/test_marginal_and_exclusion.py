@@ -134,7 +134,7 @@ class TestProperties:
 
     @pytest.mark.parametrize("loss", [marginal_cross_entropy, marginal_dice_loss, MarginalLoss()])
     @given(seed=st.integers(0, 10_000))
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     def test_moving_probability_inside_the_candidate_set_changes_nothing(self, loss, seed):
         logits, target = random_case(seed)
         case = PartialTarget(target.labels[1:], target.tables[1:], target.annotated[1:])  # {0, 4} and {2, 3} are sets there
@@ -147,7 +147,7 @@ class TestProperties:
         torch.testing.assert_close(loss(moved.log(), case), loss(p.log(), case))
 
     @given(seed=st.integers(0, 10_000), extra=st.integers(0, 4), row=st.integers(0, 4))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     def test_a_larger_candidate_set_never_costs_more(self, seed, extra, row):
         logits, target = random_case(seed)
         tables = target.tables.clone()
