@@ -88,11 +88,11 @@ class nnUNetTrainerSoftLabels(nnUNetTrainerMajorityLabels):
 
     def _partial_target(self, batch: dict[str, Any]) -> PartialTarget | list[PartialTarget]:
         """With deep supervision the means of the shares on coarser resolutions, where the host takes the nearest voxel."""
-        targets = super()._partial_target(batch)
-        if not isinstance(targets, list):
-            return targets
-        full = targets[0].to(self.device, non_blocking=True)
-        return [full, *pooled_targets(full, [target.labels.shape[2:] for target in targets[1:]])]
+        if not isinstance(batch["target"], list):
+            return super()._partial_target(batch)
+        labels, *coarse = batch["target"]
+        full = super()._partial_target({**batch, "target": labels}).to(self.device, non_blocking=True)
+        return [full, *pooled_targets(full, [labels.shape[2:] for labels in coarse])]
 
     def _votes_of(self, key: str) -> Votes | None:
         annotators = self.annotation.cases[key].annotators

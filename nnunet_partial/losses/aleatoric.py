@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nnunet_partial.losses.log_odds import log_mean_of_passes
+from nnunet_partial.losses.log_odds import at_least_float32, log_mean_of_passes
+from nnunet_partial.losses.sums import check_log_odds
 from nnunet_partial.targets import PartialTarget
 from nnunet_partial.targets.ambiguity import ambiguity_map, positive_map
 
@@ -27,11 +28,8 @@ def noisy_cross_entropy(log_odds: Tensor, log_variance: Tensor, target: PartialT
         ValueError: K or the spatial shape differ.
     Source: Kendall & Gal 2017, eq. (12), for K binary decisions in place of one softmax; Shi et al. 2022 draw 10 times in 3D.
     """
-    expected = (len(target.labels), target.num_classes - 1, *target.labels.shape[2:])
-    for name, tensor in (("log_odds", log_odds), ("log_variance", log_variance)):
-        if tensor.shape != expected:
-            raise ValueError(f"{name} must have shape (B, K, *S) = {expected}, got {tuple(tensor.shape)}")
-    d = log_odds.float() if log_odds.dtype.itemsize < 4 else log_odds
+    check_log_odds(target, log_odds=log_odds, log_variance=log_variance)
+    d = at_least_float32(log_odds)
     known, present = ambiguity_map(target), positive_map(target)
     of_truth, std = d.where(present, -d), (log_variance.to(d.dtype) / 2).exp()
     costs, _ = log_mean_of_passes(of_truth + std * torch.randn_like(std) for _ in range(num_samples))
@@ -47,6 +45,6 @@ def expected_log_odds(log_odds: Tensor, log_variance: Tensor) -> Tensor:
         both (B, K, *S); returns (B, K, *S), float32 at least.
     Source: MacKay 1992, "The evidence framework applied to classification networks".
     """
-    d = log_odds.float() if log_odds.dtype.itemsize < 4 else log_odds
+    d = at_least_float32(log_odds)
     # sqrt(1 + exp(a)) as exp(softplus(a) / 2), which no variance makes overflow
     return d * (-F.softplus(log_variance.to(d.dtype) + math.log(math.pi / 8)) / 2).exp()

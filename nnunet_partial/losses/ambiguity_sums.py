@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnunet_partial.losses.log_odds import at_least_float32
 from nnunet_partial.losses.sums import check
 from nnunet_partial.targets import PartialTarget, ambiguity_map, positive_map
 
@@ -52,7 +53,7 @@ def plain_ambiguity_sums(logits: Tensor, target: PartialTarget, *, dice: bool = 
     """
     check(logits, target)
     with torch.autocast(logits.device.type, enabled=False):
-        z = logits.flatten(2).to(torch.promote_types(logits.dtype, torch.float32))
+        z = at_least_float32(logits.flatten(2))
         gaps = z[:, 1:] - z[:, :1]  # (B, K, V), d
         known = ambiguity_map(target).flatten(2)  # w
         positive = positive_map(target).flatten(2)  # y, 0 where w is

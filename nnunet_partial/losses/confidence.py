@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from nnunet_partial.losses.sums import check_log_odds
 from nnunet_partial.targets import PartialTarget
 from nnunet_partial.targets.ambiguity import ambiguity_map, positive_map
 
@@ -35,10 +36,7 @@ def confidence_loss(confidence_logits: Tensor, log_odds: Tensor, target: Partial
         ValueError: K or the spatial shape differ.
     Source: Petit et al. 2021, eq. (3).
     """
-    expected = (len(target.labels), target.num_classes - 1, *target.labels.shape[2:])
-    for name, tensor in (("confidence_logits", confidence_logits), ("log_odds", log_odds)):
-        if tensor.shape != expected:
-            raise ValueError(f"{name} must have shape (B, K, *S) = {expected}, got {tuple(tensor.shape)}")
+    check_log_odds(target, confidence_logits=confidence_logits, log_odds=log_odds)
     known = ambiguity_map(target)
     truth = true_class_probability(log_odds.detach(), positive_map(target))
     squared = (confidence_logits.to(truth.dtype).sigmoid() - truth).square()

@@ -19,6 +19,8 @@ would not do: where no case is fully annotated, none of them is background, and 
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnunet_partial.losses.log_odds import at_least_float32
+from nnunet_partial.losses.sums import check_log_odds
 from nnunet_partial.targets import PartialTarget, ambiguity_map, candidate_map, positive_map
 
 
@@ -75,10 +77,8 @@ def certain_voxels(agree: Tensor, target: PartialTarget) -> Tensor:
 
 
 def _weighted_cross_entropy(log_odds: Tensor, target: PartialTarget, *, weight_absent: float, weight_present: float) -> Tensor:
-    expected = (len(target.labels), target.num_classes - 1, *target.labels.shape[2:])
-    if log_odds.shape != expected:
-        raise ValueError(f"log_odds must have shape (B, K, *S) = {expected}, got {tuple(log_odds.shape)}")
-    d = log_odds.float() if log_odds.dtype.itemsize < 4 else log_odds
+    check_log_odds(target, log_odds=log_odds)
+    d = at_least_float32(log_odds)
     known, present = ambiguity_map(target), positive_map(target)
     weights = known * d.new_tensor(weight_absent).where(~present, d.new_tensor(weight_present))
     costs = F.softplus(d.where(~present, -d))  # -log of the probability given to the truth

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nnunet_partial.losses.candidates import candidate_probabilities
+from nnunet_partial.losses.log_odds import at_least_float32
 from nnunet_partial.losses.voxel_mean import voxel_mean
 from nnunet_partial.targets import PartialTarget, TaughtTarget, ambiguous_voxels
 
@@ -44,7 +44,7 @@ def consistency_loss(logits: Tensor, teacher_probabilities: Tensor, where: Tenso
     """
     if teacher_probabilities.shape != logits.shape:
         raise ValueError(f"the teacher's {tuple(teacher_probabilities.shape)} must have the logits' shape {tuple(logits.shape)}")
-    student = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+    student = at_least_float32(logits).softmax(1)
     squared = (student - teacher_probabilities.detach()).square().sum(1, keepdim=True)  # (B, 1, *S)
     return voxel_mean(squared, where, over)
 

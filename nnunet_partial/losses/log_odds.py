@@ -15,7 +15,7 @@ def binary_log_odds(logits: Tensor) -> Tensor:
         logits (B, C, *S); returns (B, C - 1, *S), float32 at least.
     Source: Petit et al. 2021, section 3.1.1.
     """
-    z = _at_least_float32(logits)
+    z = at_least_float32(logits)
     return z[:, 1:] - z[:, :1]
 
 
@@ -27,7 +27,7 @@ def softmax_log_odds(logits: Tensor) -> Tensor:
     Shape:
         logits (B, C, *S); returns (B, C - 1, *S), float32 at least.
     """
-    z = _at_least_float32(logits)
+    z = at_least_float32(logits)
     log_p = z - z.logsumexp(1, keepdim=True)
     odds = log_p - torch.log1p(-log_p.exp().clamp_max(0.75))  # exact where p <= 1/2, that is wherever k is not the largest
     top = z.argmax(1, keepdim=True)
@@ -47,7 +47,7 @@ def log_mean_of_passes(several: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """
     count, log_p, log_rest = 0, None, None
     for log_odds in several:
-        d = _at_least_float32(log_odds)
+        d = at_least_float32(log_odds)
         yes, no = F.logsigmoid(d), F.logsigmoid(-d)
         log_p, log_rest = (yes, no) if log_p is None else (torch.logaddexp(log_p, yes), torch.logaddexp(log_rest, no))
         count += 1
@@ -63,5 +63,6 @@ def mean_log_odds(several: Iterable[Tensor]) -> Tensor:
     return log_p - log_rest
 
 
-def _at_least_float32(logits: Tensor) -> Tensor:
+def at_least_float32(logits: Tensor) -> Tensor:
+    """The same in float32, or in the wider type that they have; of half precision, sums and logarithms lose too much."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,9 +1,9 @@
 """Self-training: cross entropy with labels that a network gave (Shi et al. 2022, eq. 7)."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnunet_partial.losses.log_odds import at_least_float32
 from nnunet_partial.losses.voxel_mean import voxel_mean
 
 
@@ -23,5 +23,5 @@ def self_training_loss(logits: Tensor, labels: Tensor, where: Tensor, *, over: T
     """
     if labels.shape != (len(logits), 1, *logits.shape[2:]):
         raise ValueError(f"labels {tuple(labels.shape)} must lie on logits {tuple(logits.shape)} as (B, 1, *S) on (B, C, *S)")
-    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    z = at_least_float32(logits)
     return voxel_mean(F.cross_entropy(z, labels[:, 0], reduction="none")[:, None], where, over)

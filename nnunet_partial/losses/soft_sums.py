@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnunet_partial.losses.log_odds import at_least_float32
 from nnunet_partial.losses.sums import check_shapes
 from nnunet_partial.targets import PartialTarget, SoftTarget, as_soft
 from nnunet_partial.targets.ambiguity import by_voxel
@@ -52,7 +53,7 @@ def plain_soft_sums(logits: Tensor, target: PartialTarget, *, dice: bool = True)
     check_shapes(logits, target)
     soft = as_soft(target)
     with torch.autocast(logits.device.type, enabled=False):
-        z = logits.flatten(2).to(torch.promote_types(logits.dtype, torch.float32))
+        z = at_least_float32(logits.flatten(2))
         tables, set_shares, known = (without_ignored(part.to(z), soft) for part in (soft.tables, soft.set_shares, soft.known))
         log_p = z.log_softmax(1)  # (B, C, V)
         on_sets = log_p[:, None].masked_fill(~soft.sets.to(z.device)[:, :, None], -torch.inf).logsumexp(2)  # (B, G, V)

@@ -66,6 +66,18 @@ def check(logits: Tensor, target: PartialTarget) -> None:
     check_shapes(logits, target)
 
 
+def check_log_odds(target: PartialTarget, **tensors: Tensor) -> None:
+    """Refuse numbers of each foreground class that do not lie on the target; they are named as the caller names them.
+
+    Raises:
+        ValueError: K or the spatial shape differ.
+    """
+    expected = (len(target.labels), target.num_classes - 1, *target.labels.shape[2:])
+    for name, tensor in tensors.items():
+        if tensor.shape != expected:
+            raise ValueError(f"{name} must have shape (B, K, *S) = {expected}, got {tuple(tensor.shape)}")
+
+
 def check_shapes(logits: Tensor, target: PartialTarget) -> None:
     """Refuse logits that do not lie on the target.
 

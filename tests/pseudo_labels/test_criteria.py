@@ -106,7 +106,9 @@ class TestAugmentedViews:
 
 
 def test_noise_predicted_by_hand():
-    model = lambda image: (torch.full((1, 2, 3), 3.0), torch.tensor([np.log(8 / np.pi), -99.0]).float().view(1, 2, 1))  # noqa: E731
+    def model(_):
+        return torch.full((1, 2, 3), 3.0), torch.tensor([np.log(8 / np.pi), -99.0]).float().view(1, 2, 1)
+
     scores = UnderNoise(model)(None)
     np.testing.assert_allclose(scores[0, :, 0], [3 / np.sqrt(2), 3], rtol=1e-5)
 

@@ -70,6 +70,11 @@ def forget(*keys: str):
     return change
 
 
+def add_ignore_label(dataset_json: dict) -> None:
+    dataset_json["labels"]["ignore"] = 4
+    dataset_json["annotation"]["ignore_label"] = 4
+
+
 def weights_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 

@@ -9,7 +9,7 @@ import torch
 from nnunetv2.run.run_training import run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from taught_trainers import CPU, DATASET, batch_of, equal, forget, ready, trainer_of, weights_of
+from taught_trainers import CPU, DATASET, add_ignore_label, batch_of, equal, forget, ready, trainer_of, weights_of
 
 from nnunet_partial.losses import maps_to_judge
 from nnunet_partial.trainers import nnUNetTrainerAdversarial, nnUNetTrainerMarginal
@@ -129,10 +129,6 @@ class TestStep:
         assert np.isfinite(trainer.train_step(batch)["loss"])
 
     def test_without_deep_supervision_and_with_an_ignore_label(self, root):
-        def add_ignore_label(dataset_json):
-            dataset_json["labels"]["ignore"] = 4
-            dataset_json["annotation"]["ignore_label"] = 4
-
         trainer = trainer_of(nnUNetTrainerAdversarial, root, change=add_ignore_label)
         trainer.enable_deep_supervision = False
         trainer.initialize()

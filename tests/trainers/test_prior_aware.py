@@ -6,7 +6,7 @@ import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from taught_trainers import batch_of, equal, forget, ready, trainer_of, weights_of
+from taught_trainers import add_ignore_label, batch_of, equal, forget, ready, trainer_of, weights_of
 
 from nnunet_partial.trainers import nnUNetTrainerMarginal, nnUNetTrainerPriorAware
 from nnunet_partial.trainers.prior_aware import num_random_patches
@@ -106,10 +106,6 @@ class TestStep:
             assert np.isfinite(trainer.train_step(batch)["loss"])
 
     def test_with_an_ignore_label(self, root):
-        def add_ignore_label(dataset_json):
-            dataset_json["labels"]["ignore"] = 4
-            dataset_json["annotation"]["ignore_label"] = 4
-
         trainer = ready(nnUNetTrainerPriorAware, root, change=add_ignore_label)
         batch = batch_of(trainer, "liver_01", "kidney_02")
         assert np.isfinite(trainer.train_step(batch)["loss"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from taught_trainers import TAUGHT, batch_of, equal, forget, ready, trainer_of, weights_of
+from taught_trainers import TAUGHT, add_ignore_label, batch_of, equal, forget, ready, trainer_of, weights_of
 
 from nnunet_partial.trainers import nnUNetTrainerMarginal
 from nnunet_partial.training.fine_tuning import bare
@@ -92,10 +92,6 @@ class TestStep:
         assert np.isfinite(trainer.train_step(batch)["loss"])
 
     def test_with_an_ignore_label(self, root, cls):
-        def add_ignore_label(dataset_json):
-            dataset_json["labels"]["ignore"] = 4
-            dataset_json["annotation"]["ignore_label"] = 4
-
         trainer = ready(cls, root, change=add_ignore_label)
         assert trainer.annotation.space.ignore_id == 4
         batch = batch_of(trainer, "liver_01", "kidney_02")
