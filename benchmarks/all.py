@@ -3,9 +3,8 @@
     python -m benchmarks.all --out FOLDER            # about two hours on two cores
     python -m benchmarks.all --out FOLDER --quick    # small and with few repetitions: whether everything runs, not how fast
 
-Each prints its table as when it is run alone, and writes FOLDER/NAME.json; what is there already is not run again. Studies and
-what needs scans (`confidence`, `duplicates`, `evaluate`, `few_annotations`, `missing_labels`, `real_ct`, `soft_labels`,
-`uncertainty`) are run by themselves.
+Each prints its table as when it is run alone, and writes FOLDER/NAME.json; what is there already is not run again. What
+needs scans (`confidence`, `duplicates`, `evaluate`, `real_ct`, `study`, `uncertainty`) is run by itself.
 """
 
 import argparse

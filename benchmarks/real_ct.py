@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.trainings import CONFIGURATION, PLANS, run, run_all, set_up, train_command
+from benchmarks.trainings import CONFIGURATION, PLANS, Job, run, run_all, set_up, single_threaded, train_command
 from nnunet_partial.demo.picture import draw_picture
 from nnunet_partial.evaluation import evaluate_folder, write_summary
 from nnunet_partial.labels import Annotation, write_json
@@ -84,7 +84,7 @@ def lay_out(data: Path, out: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Job):
     """One of the two networks on all cases of the pool."""
 
     name: str
@@ -99,7 +99,7 @@ class Training:
 
     def command(self, out: Path) -> list[str]:
         """What trains it."""
-        return train_command(POOL, "all", TRAINERS[self.name], self.folder(out))
+        return single_threaded(train_command(POOL, "all", TRAINERS[self.name], self.folder(out)))
 
 
 def report(out: Path) -> None:

@@ -1,12 +1,10 @@
 """Criteria of confidence side by side on one network, nothing trained on what they label: figure 3 of Shi et al. 2022 in small.
 
-    python -m benchmarks.uncertainty --data DIR/btcv --out OUT [--alpha 50] [--folds 0] [--parents inerrant0 coranet]
+    python -m benchmarks.uncertainty --data DIR/btcv --out OUT [--networks inerrant0_50 coranet_50] [--folds 0]
 
-Datasets, folds and the training of `inerrant0` are those of `benchmarks.missing_labels`; an OUT of its own is taken as it is. On
-each fold two networks are trained on human labels, from which alpha percent of the annotations are left:
-
-    inerrant0   the ambiguity loss
-    coranet     conservative and radical branch beside the network: the only one whose branches can rank
+Networks are methods of the study (`benchmarks/study/study.yaml`), trained on human labels of which some are missing; an OUT of
+the study is taken as it is. Two are ranked if none is named: inerrant0_50, of the ambiguity loss, and coranet_50, with a
+conservative and a radical branch beside the network, the only one whose branches can rank.
 
 Then `nnunet_partial rounds relabel` ranks the predictions of missing organs in every training case once by every criterion:
 mcp, dropout, augmentation, confidence, aleatoric, and with coranet branches. All criteria of a network rank the same voxels.
@@ -27,16 +25,11 @@ import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scipy.special import logit
 
-from benchmarks.missing_labels import CONFIDENCE_EPOCHS, dataset_name, lay_out, lengths, plan
-from benchmarks.trainings import (
-    CONFIGURATION,
-    PLANS,
-    annotation_of,
-    refuse_other_lengths,
-    run_all,
-    set_up,
-    train_command,
-)
+from benchmarks.study.job import StudyJob
+from benchmarks.study.layout import folder_name, plans_name
+from benchmarks.study.protocol import read_study
+from benchmarks.study.train import environment_of, train
+from benchmarks.trainings import CONFIGURATION, PLANS, Job, annotation_of, run_all, single_threaded
 from benchmarks.uncertainty_tables import FRACTIONS, MEASURES, THRESHOLDS, write_tables
 from nnunet_partial.labels import Annotation, write_json
 from nnunet_partial.pseudo_labels.audit_rows import ALL_SOURCES, MEAN, read_audit
@@ -48,44 +41,17 @@ from nnunet_partial.pseudo_labels.request import LEARNED, TAKEN_BY
 from nnunet_partial.pseudo_labels.selection import select_pseudo_labels
 from nnunet_partial.training.arrays import open_array
 
-PARENTS = {"inerrant0": "nnUNetTrainerAmbiguity", "coranet": "nnUNetTrainerCoraNet"}
+NETWORKS = ("inerrant0_50", "coranet_50")
 CRITERIA = ("mcp", "dropout", "augmentation", "confidence", "aleatoric", "branches")
 SELECTIONS = "selections.json"
 Counts = dict[str, dict[str, tuple[int, int, int]]]  # selection -> class -> right, selected, there
 
 
 @dataclass(frozen=True)
-class Parent:
-    """The training on human labels whose predictions are ranked."""
-
-    alpha: int
-    method: str
-    fold: int
-
-    @property
-    def name(self) -> str:
-        """As it stands in logs."""
-        return f"alpha{self.alpha}_{self.method}_fold{self.fold}"
-
-    def folder(self, out: Path) -> Path:
-        """Where its checkpoints lie."""
-        model = f"{PARENTS[self.method]}__{PLANS}__{CONFIGURATION}"
-        return out / "nnUNet_results" / dataset_name(self.alpha) / model / f"fold_{self.fold}"
-
-    def is_done(self, out: Path) -> bool:
-        """Whether its validation cases are predicted."""
-        return (self.folder(out) / "validation" / "summary.json").exists()
-
-    def command(self, out: Path) -> list[str]:
-        """What trains it, or what is left of it."""
-        return train_command(dataset_name(self.alpha), self.fold, PARENTS[self.method], self.folder(out))
-
-
-@dataclass(frozen=True)
-class Ranked:
+class Ranked(Job):
     """One criterion on one network."""
 
-    parent: Parent
+    parent: StudyJob
     criterion: str
     options: tuple[str, ...]
 
@@ -94,10 +60,15 @@ class Ranked:
         """As it stands in logs."""
         return f"{self.parent.name}_rank_{self.criterion}"
 
+    @property
+    def dataset(self) -> str:
+        """nnU-Net's name of it."""
+        return folder_name(self.parent.study, self.parent.study.dataset_of(self.parent.method))
+
     def files(self, out: Path) -> RunFiles:
         """Where predictions, scores and audit lie."""
-        dataset = out / "nnUNet_preprocessed" / dataset_name(self.parent.alpha)
-        return RunFiles(self.parent.folder(out), dataset, f"rank_{self.criterion}")
+        files = self.parent.files(out)
+        return RunFiles(files.fold, files.dataset, f"rank_{self.criterion}")
 
     def is_done(self, out: Path) -> bool:
         """Whether every case is ranked, and audited."""
@@ -105,58 +76,44 @@ class Ranked:
 
     def command(self, out: Path) -> list[str]:
         """What ranks, or ranks the rest."""
-        model = ["-d", dataset_name(self.parent.alpha), "-c", CONFIGURATION, "-f", str(self.parent.fold), "-p", PLANS]
-        how = ["-tr", PARENTS[self.parent.method], "--name", self.files(out).name, "--criterion", self.criterion, "--rounds", "1"]
-        return ["nnunet_partial", "rounds", "relabel", *model, *how, "--disable_tta", "-device", "cpu", *self.options]
+        model = ["-d", self.dataset, "-c", CONFIGURATION, "-f", str(self.parent.fold), "-p", plans_name(self.parent.method)]
+        how = ["-tr", self.parent.entry.trainer, "--name", self.files(out).name, "--criterion", self.criterion, "--rounds", "1"]
+        relabel = ["nnunet_partial", "rounds", "relabel", *model, *how, "--disable_tta", "-device", "cpu", *self.options]
+        return single_threaded(relabel)
 
 
 def main() -> None:
     """Run what is missing, write uncertainty.csv and the tables."""
     args = build_parser().parse_args()
-    out = args.out.resolve()
-    parents = [Parent(alpha, method, fold) for alpha in args.alpha for method in args.parents for fold in args.folds]
+    study, out = read_study(), args.out.resolve()
+    parents = [StudyJob(study, network, fold) for network in args.networks for fold in args.folds]
     ranked = [
         Ranked(parent, criterion, options_of(criterion, args))
         for parent in parents
         for criterion in args.criteria
-        if criterion != "branches" or parent.method == "coranet"
+        if criterion != "branches" or "CoraNet" in parent.entry.trainer
     ]
     if not args.tables_only:
         out.mkdir(parents=True, exist_ok=True)
-        refuse_other_lengths(out, {name: getattr(args, name) for name in ("epochs", "iterations", "round_epochs", "settings")})
-        environment = set_up(out)
-        lay_out(args.data.resolve(), out, args.alpha, environment)
-        plan(out, args.alpha, environment, lengths(args))
-        for stage in (parents, ranked):
-            run_all(stage, out, environment, args.processes)
+        train(parents, args.data.resolve(), out, args.processes)
+        run_all(ranked, out, environment_of(out), args.processes)
     write_tables([row for job in ranked if job.is_done(out) for row in judged(job, out)], out)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with img/ and label/ of BTCV")
+    parser.add_argument("--data", type=Path, help="folder with img/ and label/ of BTCV")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("--alpha", type=int, nargs="+", default=[50], metavar="P", help="percent of annotations left (50)")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="METHOD", help=f"to rank ({' '.join(NETWORKS)})")
     parser.add_argument("--folds", type=int, nargs="+", default=[0], metavar="F", help="of five (default: 0)")
-    parser.add_argument("--parents", nargs="+", choices=PARENTS, default=list(PARENTS), metavar="METHOD", help="networks to rank")
     parser.add_argument("--criteria", nargs="+", choices=CRITERIA, default=CRITERIA, metavar="CRITERION", help="rank by these")
     parser.add_argument("--passes", type=int, default=10, help="of dropout, augmentation and aleatoric (default: 10)")
     parser.add_argument("--dropout-rate", type=float, default=0.2, help="default: 0.2")
     parser.add_argument("--noise", type=float, default=0.1, help="of augmentation (default: 0.1)")
-    parser.add_argument(
-        "--confidence-epochs", default=CONFIDENCE_EPOCHS, help=f"of networks that learn to rank (default: {CONFIDENCE_EPOCHS})"
-    )
-    parser.add_argument("--epochs", type=int, default=40, help="epochs on human labels (default: 40)")
-    parser.add_argument("--iterations", type=int, default=50, help="iterations an epoch (default: 50)")
-    parser.add_argument(
-        "--round-epochs", type=int, default=3, help="nothing here; as in benchmarks.missing_labels where OUT is also its (3)"
-    )
+    parser.add_argument("--confidence-epochs", type=int, default=2, help="of networks that learn to rank (default: 2)")
     parser.add_argument("--processes", type=int, default=2, help="jobs at a time, a thread each (default: 2)")
     parser.add_argument("--tables-only", action="store_true", help="judge what is there, and run nothing")
-    parser.add_argument(
-        "--set", dest="settings", nargs="+", default=[], metavar="NAME=VALUE", help="further settings of the plans"
-    )
     return parser
 
 
@@ -179,7 +136,7 @@ def judged(job: Ranked, out: Path) -> list[dict]:
     for audit in read_audit(files):
         if audit.round != 1 or audit.source != ALL_SOURCES or audit.class_name == MEAN:
             continue
-        where = {"alpha": job.parent.alpha, "parent": job.parent.method, "fold": job.parent.fold, "criterion": job.criterion}
+        where = {"parent": job.parent.method, "fold": job.parent.fold, "criterion": job.criterion}
         ranking = {"AUC": audit.auc, "AP_success": audit.ap_success, "AP_error": audit.ap_error}
         chosen = {
             f"{measure} {name}": value
@@ -206,11 +163,10 @@ def selections(job: Ranked, out: Path) -> Counts:
 
 def count_selections(job: Ranked, out: Path) -> Counts:
     """What of a ranking becomes labels, by fraction (rounds) and by threshold (the paper), against the untouched labels."""
-    dataset = dataset_name(job.parent.alpha)
-    run, annotation = job.files(out), annotation_of(out, dataset)
+    run, annotation = job.files(out), annotation_of(out, job.dataset)
     plans = PlansManager(str(run.dataset / f"{PLANS}.json"))
     configuration = plans.get_configuration(CONFIGURATION)
-    references = ReferenceMaps(out / "nnUNet_raw" / dataset, run.dataset, plans, configuration)
+    references = ReferenceMaps(out / "nnUNet_raw" / job.dataset, run.dataset, plans, configuration)
     totals = {name: {organ: [0, 0, 0] for organ in annotation.space.classes} for name in (*FRACTIONS, *THRESHOLDS)}
     for record in sorted((run.round(1).preprocessed / "cases").glob("*.json")):
         case, reference = record.stem, references.load(record.stem)

@@ -9,8 +9,8 @@ import pandas as pd
 from benchmarks.markdown import markdown_table, mean_and_spread
 from nnunet_partial.labels import replacing
 
-WORDS = ("alpha", "network", "criterion")  # columns of words
-RUN = ["alpha", "parent", "criterion", "fold"]
+WORDS = ("network", "criterion")  # columns of words
+RUN = ["parent", "criterion", "fold"]
 MEASURES = ("PPV", "TPR", "CSI")
 FRACTIONS = {"1/3": 1 / 3, "2/3": 2 / 3, "all": 1.0}
 THRESHOLDS = {"> 0.5": 0.5, "> 0.7": 0.7, "> 0.9": 0.9}
@@ -28,7 +28,7 @@ of a network."""
 THRESHOLDS_TEXT = """## Selected by threshold (after figure 3)
 
 Predicted voxels of which a criterion is surer than 0.5, 0.7 or 0.9; a dash where it was so sure of nothing. For branches, > 0.5
-is the paper's certain region: both branches say the organ. For mcp with inerrant0 it is all that is predicted; with softmax,
+is the paper's certain region: both branches say the organ. For mcp with inerrant0_50 it is all that is predicted; with softmax,
 a predicted organ may have less than one half."""
 
 
@@ -63,8 +63,8 @@ def blocks(frame: pd.DataFrame) -> list[str]:
 def _table(folds: pd.DataFrame, shares: Sequence[str], seconds: Sequence[str] = ()) -> str:
     """A row a network and criterion; shares in percent, seconds as they are."""
     rows = []
-    for (alpha, parent, criterion), own in folds.groupby(RUN[:3], sort=False):
+    for (parent, criterion), own in folds.groupby(RUN[:2], sort=False):
         cells = [mean_and_spread(own[name]) for name in shares]
         cells += [mean_and_spread(own[name], factor=1, decimals=1) for name in seconds]
-        rows.append([f"{alpha} %", parent, criterion, *cells])
+        rows.append([parent, criterion, *cells])
     return markdown_table([*WORDS, *shares, *(f"{name} [s]" for name in seconds)], rows, left=WORDS)

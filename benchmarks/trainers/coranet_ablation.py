@@ -1,4 +1,4 @@
-"""CoraNet without some of its terms, for `benchmarks.few_annotations` (Shi et al. 2022, section IV D, table IV)."""
+"""CoraNet without some of its terms, for `benchmarks.study` (Shi et al. 2022, section IV D, table IV)."""
 
 import shutil
 from collections.abc import Callable

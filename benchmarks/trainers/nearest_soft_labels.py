@@ -1,4 +1,4 @@
-"""An experiment of `benchmarks.soft_labels`: on coarse resolutions the shares of the nearest voxel, not the mean of shares."""
+"""An experiment of `benchmarks.study`: on coarse resolutions the shares of the nearest voxel, not the mean of shares."""
 
 from typing import Any
 

@@ -1,19 +1,17 @@
-"""The tables of `benchmarks.soft_labels`, after tables 2 and 3 of Silva & Oliveira 2021.
+"""The tables of a part of the study that is judged by several annotators, after tables 2 and 3 of Silva & Oliveira 2021.
 
 A fold's figure is the mean over organs of the mean over its validation cases; tables give mean and sample standard deviation over
 folds, and compare methods case by case.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pandas as pd
 
-from benchmarks.differences import EXPLAINED, Difference, differences_table
 from benchmarks.markdown import markdown_table, mean_and_spread, missing_folds
+from benchmarks.study.differences import EXPLAINED, Difference, differences_table
+from benchmarks.study.protocol import Part
 from nnunet_partial.evaluation.folder import ALL_CLASSES
-from nnunet_partial.labels import replacing
 
 WORDS = ("method",)  # columns of words
 KEYS = ["method", "fold", "case", "class"]
@@ -31,15 +29,6 @@ METHOD_COLUMNS = {  # figure -> its column, factor, decimals
     "Dice_truth": ("Dice, truth", 100, 2),
 }
 LEVELS = [f"Dice_{percent}" for percent in range(10, 100, 10)]
-COMPARED = (
-    ("tuned_majority", "tuned_soft"),
-    ("majority_dice", "tuned_soft"),
-    ("majority", "soft"),
-    ("majority_dice", "soft"),
-    ("majority_dice", "soft_dice"),
-    ("soft_dice", "soft"),
-    ("soft_nearest", "soft"),
-)
 COMPARED_FIGURES = ("ECE", "Brier", "Dice_over_levels", "GED2_pairs", "Dice_truth")
 CALIBRATION_TEXT = """## Calibration
 
@@ -64,33 +53,24 @@ DIFFERENCES_TEXT = f"""## Paired differences
 Each case's mean over the organs, first minus second (ECE, Brier, Dice in points): {EXPLAINED}"""
 
 
-def write_tables(rows: Sequence[Mapping[str, Any]], calibration: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Write results.csv, calibration.csv and tables.md, and print the tables.
+def blocks(part: Part, frame: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[str]:
+    """Titles, tables and what has to be known to read them.
 
     Args:
-        rows: Every figure of every case and organ.
+        part: What is compared.
+        frame: Every figure of every case and organ.
         calibration: ECE and Brier score by organ, and of "all", over the cases of a fold.
-        out: Where the files go.
     """
-    if not rows:
-        raise SystemExit(f"there are no predictions in {out} yet")
-    frame = pd.DataFrame(rows, columns=[*KEYS, *METHOD_COLUMNS, *LEVELS])
-    calibration = pd.DataFrame(calibration)
-    for name, table in (("results", frame), ("calibration", calibration)):
-        with replacing(out / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.5g")
     tables = {
         CALIBRATION_TEXT: calibration_table(calibration),
         METHODS_TEXT: methods_table(frame),
         ORGANS_TEXT: organs_table(frame),
         LEVELS_TEXT: levels_table(frame),
-        DIFFERENCES_TEXT: method_differences(frame),
+        DIFFERENCES_TEXT: method_differences(part, frame),
     }
-    parts = [part for title_and_table in tables.items() for part in title_and_table]
-    text = "\n\n".join(parts) + "\n"
-    with replacing(out / "tables.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(text)
+    for title, table in tables.items():
+        yield title
+        yield table
 
 
 def calibration_table(calibration: pd.DataFrame) -> str:
@@ -146,7 +126,7 @@ def levels_table(frame: pd.DataFrame) -> str:
     return markdown_table(["method", *(f"{name.removeprefix('Dice_')} %" for name in LEVELS)], rows, left=WORDS)
 
 
-def method_differences(frame: pd.DataFrame) -> str:
+def method_differences(part: Part, frame: pd.DataFrame) -> str:
     """Pairs of methods, case by case."""
     cases = frame.groupby(["method", "case"], sort=False)[list(COMPARED_FIGURES)].mean()
     methods = set(frame["method"])
@@ -156,7 +136,7 @@ def method_differences(frame: pd.DataFrame) -> str:
             (cases.loc[second, figure] - cases.loc[first, figure]).dropna().to_numpy(),
             *METHOD_COLUMNS[figure][1:],
         )
-        for first, second in COMPARED
+        for first, second in part.compared
         if {first, second} <= methods
         for figure in COMPARED_FIGURES
     ]

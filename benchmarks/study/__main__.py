@@ -1,0 +1,73 @@
+"""The study: what each method of this package brings on real CT, all under one protocol.
+
+    python -m benchmarks.study --data DIR/btcv --out OUT                         everything: about two days of two CPU cores
+    python -m benchmarks.study --data DIR/btcv --out OUT --reduced               a short version, under two hours
+    python -m benchmarks.study --data DIR/btcv --out OUT --parts pooling recipe  two parts of it
+    python -m benchmarks.study --data DIR/btcv --out OUT --known docs/study      what has no figures there yet
+    python -m benchmarks.study --out OUT --tables-only                           judges what is there, and trains nothing
+
+DIR/btcv holds img/imgNNNN.nii.gz and label/labelNNNN.nii.gz of BTCV, 24 scans here. benchmarks/study/study.yaml says what is
+trained: datasets of which labels are taken away or drawn by several annotators, methods, what is compared. All networks have the
+tiny plan (5 mm voxels, patches of 32 x 48 x 48, 8 to 64 features), batches of two and one thread; all folds are the same cases,
+and every held-out scan is judged by its untouched labels.
+
+A rerun skips what is finished and goes on where a job stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a file
+a job), jobs/ (what each took), PART.csv (a row a method, fold, round, case and organ) and PART.md (what is printed). A changed
+entry of study.yaml is noticed: what was trained otherwise is refused in OUT, and left out of --known.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks.study.job import StudyJob, in_order
+from benchmarks.study.judge import WITH_PROBABILITIES
+from benchmarks.study.protocol import STUDY, Study, read_study
+from benchmarks.study.results import is_known, known_rows, write_part
+from benchmarks.study.train import train
+
+
+def main() -> None:
+    """Run what is missing, write the figures and tables."""
+    args = build_parser().parse_args()
+    study, out = read_study(args.study), args.out.resolve()
+    if args.reduced:
+        study = study.shortened()
+    if args.folds:
+        study = study.model_copy(update={"folds": tuple(args.folds)})
+    jobs = in_order([job for name in study.parts for job in jobs_of(study, name)])
+    known = known_rows(args.known, study)
+    if not args.tables_only:
+        out.mkdir(parents=True, exist_ok=True)
+        wanted = [job for job in jobs if args.methods is None or job.method in args.methods]
+        wanted = [job for job in wanted if any(job.method in study.parts[name].methods for name in args.parts or study.parts)]
+        train([job for job in wanted if not is_known(job, known)], args.data.resolve(), out, args.processes)
+    for name in args.parts or study.parts:
+        print(write_part(name, jobs, known, out))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with img/ and label/ of BTCV")
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--study", type=Path, default=STUDY, help="another study.yaml")
+    parser.add_argument("--reduced", action="store_true", help="the short version")
+    parser.add_argument("--parts", nargs="+", choices=list(read_study().parts), metavar="PART", help="these alone")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="these alone, and what they go on from")
+    parser.add_argument("--folds", type=int, nargs="+", metavar="F", help="of five (default: the study's)")
+    parser.add_argument(
+        "--known", type=Path, metavar="FOLDER", help="PART.csv of an earlier run: what is there is not trained again"
+    )
+    parser.add_argument("--processes", type=int, default=2, help="jobs at a time, a thread each (default: 2)")
+    parser.add_argument("--tables-only", action="store_true", help="judge what is there, and train nothing")
+    return parser
+
+
+def jobs_of(study: Study, part: str) -> list[StudyJob]:
+    """All jobs of a part."""
+    probabilities = study.parts[part].judged == WITH_PROBABILITIES
+    return [StudyJob(study, method, fold, probabilities) for method in study.parts[part].methods for fold in study.folds]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Tables of rounds of pseudo-labels, after tables 6 and 7 of Petit et al. 2021 (INERRANT)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.markdown import markdown_table, mean_and_spread
+from benchmarks.study.job import StudyJob
+from nnunet_partial.pseudo_labels.audit_rows import ALL_SOURCES, MEAN, read_audit
+
+ROUNDS_TEXT = """## Rounds
+
+Added: share of the predicted voxels of missing organs that are labels after the round. Precision: share of the pseudo-labels
+that are right; recall: share of the missing organs' voxels that are pseudo-labelled rightly; both by the untouched labels of the
+training cases, over all rounds so far, mean over organs. Dice: of the validation cases, by the network that was trained on them;
+round 0 is the training that the rounds go on from. All in %, mean over folds."""
+CONFIDENCE_TEXT = """## Confidence
+
+How well a criterion ranks the predictions that a round could relabel, right ones before wrong ones: %, mean over organs
+(± standard deviation over folds). In round 1 criteria rank the predictions of the same network; later, each those of its own that
+it has not labelled yet. A criterion that says nothing has an AUC of 50."""
+RANKED = ("auc", "ap_success", "ap_error")
+RANKING = ("mcp", "confidence")  # criteria that rank
+
+
+def blocks(jobs: Sequence[StudyJob], rows: pd.DataFrame, out: Path) -> Iterator[str]:
+    """Titles, tables and what has to be known to read them; nothing where no job had rounds here.
+
+    Args:
+        jobs: Of which some go on with rounds of pseudo-labels.
+        rows: A row a method, fold, round, case and organ.
+        out: The study's folder, which has their audits.
+    """
+    audits = pd.DataFrame(
+        {"method": job.method, "fold": job.fold, **row.as_dict()}
+        for job in jobs
+        if job.rounds and job.is_done(out)
+        for row in read_audit(job.files(out))
+    )
+    if audits.empty:
+        return
+    audits = audits[(audits["source"] == ALL_SOURCES) & (audits["round"] > 0)]
+    yield ROUNDS_TEXT
+    yield rounds_table({job.method: job for job in jobs}, rows, audits)
+    ranking = {job.method: job.entry.rounds.criterion for job in jobs if job.rounds and job.entry.rounds.criterion in RANKING}
+    if len(organs := audits[(audits["class"] != MEAN) & audits["method"].isin(ranking)]):
+        yield CONFIDENCE_TEXT
+        yield confidence_table(ranking, organs)
+
+
+def rounds_table(jobs: dict[str, StudyJob], rows: pd.DataFrame, audits: pd.DataFrame) -> str:
+    """Each round of each method: what was labelled, how rightly, and what came of it."""
+    by_class = rows.groupby(["method", "round", "fold", "class"])["Dice"].mean()
+    dice = by_class.groupby(["method", "round", "fold"]).mean()
+    lines = []
+    for method, own in audits[audits["class"] == MEAN].groupby("method", sort=False):
+        folds = sorted(own["fold"].unique())
+        lines.append([method, "0", "-", "-", "-", _mean(dice.reindex([(jobs[method].entry.after, 0, fold) for fold in folds]))])
+        for number, of_round in own.groupby("round"):
+            labelled = [_mean(of_round[column]) for column in ("share_added", "precision", "recall")]
+            lines.append([method, str(number), *labelled, _mean(dice.reindex([(method, number, fold) for fold in folds]))])
+    return markdown_table(["method", "round", "added", "precision", "recall", "Dice"], lines, left=["method"])
+
+
+def confidence_table(ranking: dict[str, str], organs: pd.DataFrame) -> str:
+    """Each criterion's ranking in each round."""
+    folds = organs.groupby(["round", "method", "fold"], sort=False)[list(RANKED)].mean()
+    keys = sorted(folds.index.droplevel("fold").unique(), key=lambda key: (key[0], list(ranking).index(key[1])))
+    lines = [
+        [str(number), method, ranking[method], *(mean_and_spread(folds.loc[number, method][name]) for name in RANKED)]
+        for number, method in keys
+    ]
+    return markdown_table(
+        ["round", "method", "criterion", "AUC", "AP_success", "AP_error"], lines, left=["round", "method", "criterion"]
+    )
+
+
+def _mean(values: pd.Series) -> str:
+    mean = values.astype(float).mean()
+    return "-" if math.isnan(mean) else f"{100 * mean:.2f}"

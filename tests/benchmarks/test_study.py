@@ -1,0 +1,185 @@
+"""The study's file says what is trained, and its tables say what came of it."""
+
+import json
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from benchmarks.study import layout, results, tables
+from benchmarks.study.job import StudyJob, in_order
+from benchmarks.study.protocol import STUDY, Study, read_study, several
+from benchmarks.trainings import Job, run_all
+from nnunet_partial.dataset_conversion.simulation.mix import MixSource, deal
+from nnunet_partial.training.settings import TrainingSettings
+
+CASES = [f"case_{number:02d}" for number in range(24)]
+SMALL = {
+    "lengths": {"epochs": 10, "iterations": 5},
+    "datasets": {"all": {"id": 1, "classes": ["liver", "spleen"]}, "half": {"id": 2, "of": "all", "simulate": {"missing": 50}}},
+    "parts": {
+        "one": {
+            "title": "One",
+            "methods": {
+                "naive": {"dataset": "half", "trainer": "nnUNetTrainerNaive"},
+                "marginal": {"dataset": "half", "trainer": "nnUNetTrainerMarginal", "alone_share": 0.3},
+                "rounds": {"after": "marginal", "rounds": {"criterion": "all", "rounds": 2, "share": 0.4}},
+            },
+            "groups": [{"title": "Methods", "methods": {"naive": "naive", "ours": "marginal", "rounds": "rounds"}}],
+            "compared": [["naive", "ours"]],
+        }
+    },
+    "reduced": {"folds": [0], "lengths": {"epochs": 2, "iterations": 2}, "methods": ["naive"]},
+}
+
+
+@pytest.fixture(scope="module")
+def study():
+    return read_study()
+
+
+@pytest.fixture
+def small():
+    return Study.model_validate(SMALL)
+
+
+def changed(**methods):
+    part = SMALL["parts"]["one"]
+    return {**SMALL, "parts": {"one": {**part, "methods": {**part["methods"], **methods}}}}
+
+
+def test_every_setting_of_the_study_is_a_setting_of_the_plans(study):
+    assert {name for method in study.methods.values() for name in method.settings} <= set(TrainingSettings.model_fields)
+
+
+def test_every_method_is_shown(study):
+    for part in study.parts.values():
+        assert set(part.methods) <= {method for group in part.groups for value in group.methods.values() for method in several(value)}
+
+
+def test_one_organs_datasets_have_the_cases_that_the_pool_annotates(study):
+    def annotated(dataset):
+        mix = {name: MixSource(**source) for name, source in study.datasets[dataset].simulate["like"].items()}
+        dealt = deal(CASES, mix, seed=0)
+        return {name: dealt[name] for name, source in mix.items() if source.classes != "none"}
+
+    pool = annotated("sources")
+    for organ, source in (("liver", "lits"), ("spleen", "msd_spleen"), ("pancreas", "msd_pancreas"), ("kidneys", "kits")):
+        assert annotated(f"{organ}_alone") == {"full": pool["full"], source: pool[source]}
+
+
+def test_for_each_makes_a_method_for_every_value(study):
+    content = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
+    for alpha in content["parts"]["missing_labels"]["for_each"]["alpha"]:
+        assert study.dataset_of(f"confidence_{alpha}") == f"alpha_{alpha}"
+        assert study.datasets[f"alpha_{alpha}"].simulate == {"missing": 100 - alpha}
+
+
+def test_a_digest_tells_trainings_apart(small):
+    longer = small.model_copy(update={"lengths": small.lengths.model_copy(update={"epochs": 11})})
+    other_parent = Study.model_validate(changed(marginal={"dataset": "half", "trainer": "nnUNetTrainerMarginalExclusion"}))
+    other_data = Study.model_validate(
+        {**SMALL, "datasets": {**SMALL["datasets"], "half": {"id": 2, "of": "all", "simulate": {"missing": 30}}}}
+    )
+    for other in (longer, other_parent, other_data):
+        assert other.digest("rounds") != small.digest("rounds")
+    assert other_parent.digest("naive") == small.digest("naive")
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ({"dataset": "halves", "trainer": "nnUNetTrainerNaive"}, "there is no dataset 'halves'"),
+        ({"after": "marginal", "trainer": "nnUNetTrainerNaive"}, "what goes on `after` another"),
+        ({"after": "rounds", "rounds": {"criterion": "all", "rounds": 1}}, "'rounds' is no training on human labels"),
+        ({"dataset": "half", "trainer": "nnUNetTrainerNaive", "setings": {}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_faulty_method_is_refused(method, fault):
+    with pytest.raises(ValidationError, match=fault):
+        Study.model_validate(changed(more=method))
+
+
+def test_plans_of_a_method(small, tmp_path):
+    folder = tmp_path / "nnUNet_preprocessed" / "Dataset002_half"
+    folder.mkdir(parents=True)
+    (folder / "nnUNetPlans.json").write_text(json.dumps({"plans_name": "nnUNetPlans", "partial": {"num_epochs": 1000}}))
+    assert layout.write_plans(small, "marginal", tmp_path) == "nnUNetPlans_marginal"
+    written = json.loads((folder / "nnUNetPlans_marginal.json").read_text())
+    assert written["plans_name"] == "nnUNetPlans_marginal"
+    assert written["partial"]["num_epochs"] == 10
+    assert written["partial"]["stage_one_epochs"] == written["partial"]["consistency_start_epochs"] == 3
+
+
+def test_rounds_share_the_epochs_of_what_they_go_on_from(small, tmp_path):
+    command = StudyJob(small, "rounds", 1).command(tmp_path)
+    assert command[command.index("--epochs") + 1] == "2"
+    assert command[command.index("-p") + 1] == "nnUNetPlans_marginal"
+
+
+def test_parents_come_first_and_folds_one_by_one(small):
+    jobs = in_order([StudyJob(small, method, fold) for method in ("rounds", "naive", "marginal") for fold in (1, 0)])
+    assert [job.name for job in jobs] == [f"{name}_fold{fold}" for fold in (0, 1) for name in ("naive", "marginal", "rounds")]
+
+
+def test_what_another_study_trained_is_refused(small, tmp_path):
+    job = StudyJob(small, "naive", 0)
+    job.note_seconds(tmp_path, 60)
+    assert job.seconds(tmp_path) == 60
+    other = Study.model_validate(changed(naive={"dataset": "half", "trainer": "nnUNetTrainerMarginal"}))
+    with pytest.raises(SystemExit, match="as another study had it"):
+        StudyJob(other, "naive", 0).command(tmp_path)
+
+
+def test_known_figures_of_the_same_trainings_alone(small, tmp_path):
+    rows = [{"method": "naive", "digest": digest, "fold": 0, "round": 0} for digest in (small.digest("naive"), "00000000")]
+    pd.DataFrame(rows).to_csv(tmp_path / "one.csv", index=False)
+    known = results.known_rows(tmp_path, small)
+    assert len(known) == 1
+    assert results.is_known(StudyJob(small, "naive", 0), known)
+    assert not results.is_known(StudyJob(small, "naive", 1), known)
+    assert not results.is_known(StudyJob(small, "rounds", 0), known)
+
+
+def row(method, dice, *, organ="liver", case="a", number=0, fold=0):
+    figures = {"Dice": dice, "Precision": dice, "Recall": dice, "HD95_mm": 1.0, "minutes": 2.0}
+    return {"method": method, "fold": fold, "round": number, "case": case, "class": organ, **figures}
+
+
+def test_tables_by_hand(small):
+    rows = [row("naive", 0.2), row("marginal", 0.6), row("marginal", 0.8, case="b"), row("rounds", 0.1, number=1)]
+    rows += [row("rounds", 0.9, number=2), row("naive", 0.4, organ="spleen"), row("marginal", 0.5, organ="spleen")]
+    text = "\n".join(tables.blocks(small.parts["one"], pd.DataFrame(rows)))
+    assert "| naive | 30.00 " in text
+    assert "| ours | 60.00 " in text  # liver 0.7, spleen 0.5
+    assert "| rounds | 90.00 " in text  # after its last round
+    assert "| ours - naive | 1 of 1 | +25.00 " in text  # case a: liver +0.4, spleen +0.1
+
+
+def test_methods_of_one_organ_each_are_shown_as_one():
+    group = SimpleNamespace(methods={"each": ("liver_alone", "spleen_alone")})
+    rows = pd.DataFrame([row("liver_alone", 0.5), row("spleen_alone", 0.7, organ="spleen"), row("liver_alone", 0.9, fold=1)])
+    shown = tables.shown_rows(group, rows)
+    assert set(shown["fold"]) == {0}  # fold 1 has no network for the spleen yet
+    assert "| each | 60.00 " in tables.figures_table(shown)
+
+
+class Command(Job):
+    def __init__(self, name, code, after=""):
+        self.name, self.code, self.after = name, code, after
+
+    def is_done(self, out):
+        return False
+
+    def command(self, out):
+        return ["sh", "-c", f"touch {out}/{self.name}; exit {self.code}"]
+
+
+def test_what_goes_on_from_a_failure_is_not_begun(tmp_path):
+    (tmp_path / "logs").mkdir()
+    jobs = [Command("bad", 3), Command("good", 0), Command("child", 0, "bad"), Command("other", 0, "good")]
+    with pytest.raises(SystemExit, match="failed: bad, child"):
+        run_all(jobs, tmp_path, {"PATH": "/usr/bin:/bin"}, processes=2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bad", "good", "logs", "other"]
