@@ -29,6 +29,7 @@ def blocks(part: Part, rows: pd.DataFrame) -> Iterator[str]:
         part: What is shown and compared.
         rows: A row a method, fold, round, case and organ, with `FIGURES` and minutes.
     """
+    rows = rows.reindex(columns=[*rows.columns.difference([*FIGURES, "minutes"]), *FIGURES, "minutes"])  # some are known in part
     last = rows[rows["round"] == rows.groupby("method")["round"].transform("max")]
     explained = False
     for group in part.groups:
@@ -68,12 +69,12 @@ def figures_table(rows: pd.DataFrame) -> str:
     """Rows methods, columns figures and minutes."""
     by_class = rows.groupby(["shown", "fold", "class"], sort=False)[list(FIGURES)].mean()
     folds = by_class.groupby(["shown", "fold"], sort=False).mean()
-    minutes = rows.drop_duplicates(["shown", "method", "fold"]).groupby(["shown", "fold"])["minutes"].sum()
+    minutes = rows.drop_duplicates(["shown", "method", "fold"]).groupby(["shown", "fold"])["minutes"].sum(min_count=1)
     lines = [
         [
             shown,
             *(mean_and_spread(folds.loc[shown, name], FIGURES[name][1]) for name in FIGURES),
-            f"{minutes.loc[shown].mean():.1f}",
+            mean_and_spread(minutes.loc[shown], 1, 1),
         ]
         for shown in folds.index.unique("shown")
     ]
