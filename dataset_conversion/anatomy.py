@@ -41,7 +41,7 @@ def anatomy_notes(labels: np.ndarray, image: Volume, protocol: AnnotationProtoco
 
 def position_notes(labels: np.ndarray, image: Volume, protocol: AnnotationProtocol, *, is_ct: bool) -> list[str]:
     """What lies on the wrong side of something else: the scan may be flipped. Arguments as of `anatomy_notes`."""
-    labels = np.ascontiguousarray(labels[_THIN])
+    labels = labels[_THIN].copy(order="K")
     number_of = _ids(protocol)
     named = {name for pair in (*_RIGHT_OF, *_BEHIND) for name in pair} & set(number_of)
     middles = {name: _middle(labels == number_of[name]) for name in sorted(named)}
@@ -66,7 +66,7 @@ def position_notes(labels: np.ndarray, image: Volume, protocol: AnnotationProtoc
 
 def intensity_notes(labels: np.ndarray, image: Volume, protocol: AnnotationProtocol) -> list[str]:
     """Organs whose median HU is none of theirs. Arguments as of `anatomy_notes`, the image being CT."""
-    labels, intensities = np.ascontiguousarray(labels[_THIN]), np.ascontiguousarray(image.intensities(_THIN))
+    labels, intensities = (np.ascontiguousarray(array.T) for array in (labels[_THIN], image.intensities(_THIN)))  # as in the file
     notes = []
     for name, (lowest, highest) in _HU_RANGES.items():
         inside = intensities[labels == number] if (number := _ids(protocol).get(name)) else np.empty(0)

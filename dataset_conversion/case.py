@@ -17,14 +17,14 @@ from nnunet_partial.dataset_conversion.image_files.nifti import image_header, la
 from nnunet_partial.dataset_conversion.image_files.volume import (
     NIBABEL_ERRORS,
     Volume,
-    bounding_box,
     has_identity_affine,
     read_volume,
     to_ras,
     with_square_axes,
 )
+from nnunet_partial.dataset_conversion.label_counts import count_voxels
 from nnunet_partial.dataset_conversion.majority import majority_labels
-from nnunet_partial.labels import CaseRecord, count_labels, replacing
+from nnunet_partial.labels import CaseRecord, replacing
 from nnunet_partial.labels.manifest import AnnotatorRecord
 
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, *NIBABEL_ERRORS)
@@ -53,7 +53,7 @@ def convert_case(job: CaseJob) -> CaseRecord:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_nifti(drawn[name], label_header(header, drawn[name].dtype), path)
     notes = [*original.notes, *image_notes, *notes, *anatomy_notes(labels, image, job.protocol, is_ct=job.is_ct)]
-    counts = _count(labels)
+    counts = count_voxels(labels)
     return CaseRecord(
         identifier=job.identifier,
         source=job.source_name,
@@ -89,14 +89,6 @@ def _drawn_by_each(job: CaseJob, image: Volume) -> tuple[dict[str, np.ndarray], 
             raise ValueError(f"annotator '{annotator.name}' ({', '.join(job.relative(annotator.files[:1]))}): {error}") from error
         notes += [f"annotator '{annotator.name}': {note}" for note in own_notes]
     return drawn, notes
-
-
-def _count(labels: np.ndarray) -> dict[int, int]:
-    """`count_labels`, reading only the box that holds anything."""
-    part = labels[bounding_box(labels != 0)]
-    counts = count_labels(np.ascontiguousarray(part))
-    background = counts.get(0, 0) + labels.size - part.size
-    return {**({0: background} if background else {}), **{number: count for number, count in counts.items() if number != 0}}
 
 
 def _place_image(job: CaseJob, original: Volume) -> tuple[Volume, nib.Nifti1Header, list[str]]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_partial.dataset_conversion.image_files.volume import Volume, bounding_box
+from nnunet_partial.dataset_conversion.label_counts import count_voxels
 from nnunet_partial.dataset_conversion.verify.finding import Finding, fault, remark
 from nnunet_partial.dataset_conversion.verify.grid_check import geometry_findings
-from nnunet_partial.dataset_conversion.verify.label_check import count_voxels, id_findings
+from nnunet_partial.dataset_conversion.verify.label_check import id_findings
 from nnunet_partial.labels import AnnotationProtocol, LabelSpace
 
 SAME, OVERLAP, APART = "same", "overlap", "apart"

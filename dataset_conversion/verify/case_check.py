@@ -9,6 +9,7 @@ import numpy as np
 from nnunet_partial.dataset_conversion.anatomy import intensity_notes, match_notes, position_notes
 from nnunet_partial.dataset_conversion.case import UNREADABLE
 from nnunet_partial.dataset_conversion.image_files.volume import Volume, has_identity_affine, read_labels, read_nifti, to_ras
+from nnunet_partial.dataset_conversion.label_counts import count_voxels
 from nnunet_partial.dataset_conversion.verify.annotator_check import (
     AnnotatorFile,
     Pair,
@@ -23,7 +24,7 @@ from nnunet_partial.dataset_conversion.verify.grid_check import (
     spacing_findings,
 )
 from nnunet_partial.dataset_conversion.verify.intensity_check import intensity_findings
-from nnunet_partial.dataset_conversion.verify.label_check import count_voxels, id_findings, organ_findings, record_findings
+from nnunet_partial.dataset_conversion.verify.label_check import id_findings, organ_findings, record_findings
 from nnunet_partial.labels import AnnotationProtocol, CaseRecord, LabelSpace
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from nnunet_partial.dataset_conversion.image_files.volume import bounding_box
 from nnunet_partial.dataset_conversion.verify.finding import Finding, fault, remark
 from nnunet_partial.dataset_conversion.verify.plausible import Plausible, plausible
-from nnunet_partial.labels import AnnotationProtocol, CaseRecord, LabelSpace, count_labels
+from nnunet_partial.labels import AnnotationProtocol, CaseRecord, LabelSpace
 
 _MAIN_PART = 0.1  # of the largest component; between this and a speck lie parts of an organ that thin sections tear off
 _SPECK = 0.01  # of the largest component
@@ -61,14 +61,6 @@ def record_findings(counts: dict[int, int], record: CaseRecord, protocol: Annota
                 )
             )
     return findings
-
-
-def count_voxels(labels: np.ndarray) -> dict[int, int]:
-    """`count_labels`, reading only the box that holds anything: organs fill a tenth of a scan."""
-    part = np.ascontiguousarray(labels[bounding_box(labels != 0)].T)  # NIfTI's own order of voxels: a fast copy
-    counts = count_labels(part)
-    background = counts.pop(0, 0) + labels.size - part.size
-    return {**({0: background} if background else {}), **counts}
 
 
 def organ_findings(labels: np.ndarray, protocol: AnnotationProtocol, *, voxel_ml: float, spacing_known: bool) -> list[Finding]:

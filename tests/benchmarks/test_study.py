@@ -56,7 +56,9 @@ def test_every_setting_of_the_study_is_a_setting_of_the_plans(study):
 
 def test_every_method_is_shown(study):
     for part in study.parts.values():
-        assert set(part.methods) <= {method for group in part.groups for value in group.methods.values() for method in several(value)}
+        assert set(part.methods) <= {
+            method for group in part.groups for value in group.methods.values() for method in several(value)
+        }
 
 
 def test_one_organs_datasets_have_the_cases_that_the_pool_annotates(study):
