@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from nnunet_partial.losses import MarginalLoss, MeanTeacherLoss
-from nnunet_partial.losses.consistency import full_resolution
+from nnunet_partial.losses.taught import full_resolution
 from nnunet_partial.networks import add_dropout
 from nnunet_partial.training.fine_tuning import bare
 from nnunet_partial.training.helped_trainer import HelpedTrainer

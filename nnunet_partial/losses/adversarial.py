@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_partial.losses.consistency import full_resolution, logits_on_candidates
+from nnunet_partial.losses.consistency import logits_on_candidates
 from nnunet_partial.losses.self_training import self_training_loss
+from nnunet_partial.losses.taught import TaughtLoss, full_resolution
 from nnunet_partial.losses.voxel_mean import voxel_mean
 from nnunet_partial.targets import PartialTarget, TaughtTarget, ambiguous_voxels, decided_voxels
 
@@ -74,14 +75,14 @@ def adversarial_loss(verdict: Tensor, target: PartialTarget, *, weight_decided: 
     return weight_decided * voxel_mean(costs, decided, over) + weight_ambiguous * voxel_mean(costs, ambiguous, over)
 
 
-class AdversarialLoss(nn.Module):
+class AdversarialLoss(TaughtLoss):
     """A loss by annotation, a discriminator's verdict, and self-training on ambiguous voxels that it takes for annotated.
 
     The label of self-training is the network's own, the candidate class of its largest logit, chosen anew at every step. Verdict
     and self-training are those of the full resolution alone. They have no part before the target's weight rises above 0.
 
     Args:
-        supervised: The loss by annotation, called as nnU-Net calls it; in validation it is all there is.
+        supervised: See `TaughtLoss`.
         judge: Log-odds (B, 1, *S) of "annotation" on maps (B, C, *S); a discriminator that does not learn by being asked.
         weight_decided: See `adversarial_loss`.
         weight_ambiguous: See `adversarial_loss`.
@@ -100,20 +101,17 @@ class AdversarialLoss(nn.Module):
         weight_self_training: float = 0.1,
         threshold: float = 0.2,
     ):
-        super().__init__()
-        self.supervised, self.judge = supervised, judge
+        super().__init__(supervised)
+        self.judge = judge
         self.weights = {"weight_decided": weight_decided, "weight_ambiguous": weight_ambiguous}
         self.weight_self_training, self.threshold = weight_self_training, threshold
         self._seen: tuple[Tensor, PartialTarget] | None = None
 
-    def forward(self, output: Any, target: Any) -> Tensor:
-        """The sum of all terms, a scalar."""
-        if not isinstance(target, TaughtTarget):
-            return self.supervised(output, target)
+    def further_terms(self, output: Any, target: TaughtTarget) -> Tensor | float:
+        """Verdict and self-training, weighted."""
         logits, partial = full_resolution(output), target.full_resolution
         self._seen = logits.detach(), partial
-        loss = self.supervised(output, target.supervised)
-        return loss + target.weight * self._by_verdict(logits, partial) if target.weight else loss
+        return target.weight * self._by_verdict(logits, partial) if target.weight else 0.0
 
     def take_seen(self) -> tuple[Tensor, PartialTarget]:
         """Logits, without their graph, and target of the last training batch; they are kept no longer."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from nnunet_partial.losses.candidates import candidate_probabilities
 from nnunet_partial.losses.log_odds import at_least_float32
+from nnunet_partial.losses.taught import TaughtLoss, full_resolution
 from nnunet_partial.losses.voxel_mean import voxel_mean
 from nnunet_partial.targets import PartialTarget, TaughtTarget, ambiguous_voxels
 
@@ -49,37 +50,29 @@ def consistency_loss(logits: Tensor, teacher_probabilities: Tensor, where: Tenso
     return voxel_mean(squared, where, over)
 
 
-class MeanTeacherLoss(nn.Module):
+class MeanTeacherLoss(TaughtLoss):
     """A loss by annotation, and consistency with the teacher on ambiguous voxels.
 
     With deep supervision the consistency is that of the full resolution alone, so that its weight does not depend on how many
     resolutions there are.
 
     Args:
-        supervised: The loss by annotation, called as nnU-Net calls it; in validation it is all there is.
+        supervised: See `TaughtLoss`.
         weight_consistency: Weight of the consistency.
     """
 
     def __init__(self, supervised: nn.Module, *, weight_consistency: float = 1.0):
-        super().__init__()
-        self.supervised, self.weight_consistency = supervised, weight_consistency
+        super().__init__(supervised)
+        self.weight_consistency = weight_consistency
 
-    def forward(self, output: Any, target: Any) -> Tensor:
-        """The sum of both, a scalar."""
-        if not isinstance(target, TaughtTarget):
-            return self.supervised(output, target)
-        loss = self.supervised(output, target.supervised)
+    def further_terms(self, output: Any, target: TaughtTarget) -> Tensor | float:
+        """The consistency, weighted; 0 where there is no teacher yet."""
         if target.teacher_logits is None:
-            return loss
+            return 0.0
         teacher = logits_on_candidates(target.teacher_logits, target.full_resolution).softmax(1)
         consistency = consistency_loss(full_resolution(output), teacher, self.taught_voxels(target))
-        return loss + target.weight * self.weight_consistency * consistency
+        return target.weight * self.weight_consistency * consistency
 
     def taught_voxels(self, target: TaughtTarget) -> Tensor:
         """True on the voxels that are to agree with the teacher: the ambiguous ones; (B, 1, *S)."""
         return ambiguous_voxels(target.full_resolution)
-
-
-def full_resolution(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """The logits at the network's own resolution; nnU-Net puts them first."""
-    return output[0] if isinstance(output, (list, tuple)) else output

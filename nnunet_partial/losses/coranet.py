@@ -6,20 +6,20 @@ from typing import Any
 from torch import Tensor, nn
 
 from nnunet_partial.losses.conservative_radical import certain_voxels, conservative_loss, radical_loss
-from nnunet_partial.losses.consistency import consistency_loss, full_resolution, logits_on_candidates
+from nnunet_partial.losses.consistency import consistency_loss, logits_on_candidates
 from nnunet_partial.losses.self_training import self_training_loss
+from nnunet_partial.losses.taught import TaughtLoss, full_resolution
 from nnunet_partial.targets import TaughtTarget, ambiguous_voxels
 
 
-class CoraNetLoss(nn.Module):
+class CoraNetLoss(TaughtLoss):
     """Eq. (1) on what is annotated, eq. (7) on certain and eq. (8) on uncertain voxels of what is not.
 
     Eq. (7) and (8) are means over all ambiguous voxels, certain or not, so that a region weighs by its size as in the paper's
     sums (section III D 3). All terms make one step; the paper's algorithm 1 makes a step for each.
 
     Args:
-        supervised: The loss of nnU-Net's own head by annotation (the paper's L_ce), called as nnU-Net calls it; in validation it
-            is all there is.
+        supervised: The loss of nnU-Net's own head by annotation (the paper's L_ce), see `TaughtLoss`.
         branches: Log-odds (B, K, *S) of the conservative and of the radical branch on the patches that the network saw last.
         cost: alpha of eq. (1).
         weight_self_training: Weight of eq. (7).
@@ -35,19 +35,15 @@ class CoraNetLoss(nn.Module):
         weight_self_training: float = 1.0,
         weight_consistency: float = 1.0,
     ):
-        super().__init__()
-        self.supervised, self.branches, self.cost = supervised, branches, cost
+        super().__init__(supervised)
+        self.branches, self.cost = branches, cost
         self.weight_self_training, self.weight_consistency = weight_self_training, weight_consistency
 
-    def forward(self, output: Any, target: Any) -> Tensor:
-        """The sum of all terms, a scalar."""
-        if not isinstance(target, TaughtTarget):
-            return self.supervised(output, target)
+    def further_terms(self, output: Any, target: TaughtTarget) -> Tensor:
+        """The branches' own losses by annotation, and eq. (7) and (8) once there is a teacher."""
         partial = target.full_resolution
         conservative, radical = self.branches()
-        loss = self.supervised(output, target.supervised)
-        loss = loss + conservative_loss(conservative, partial, cost=self.cost)
-        loss = loss + radical_loss(radical, partial, cost=self.cost)
+        loss = conservative_loss(conservative, partial, cost=self.cost) + radical_loss(radical, partial, cost=self.cost)
         return loss if target.teacher_logits is None else loss + target.weight * self._on_ambiguous(output, target)
 
     def _on_ambiguous(self, output: Any, target: TaughtTarget) -> Tensor:

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nnunet_partial.losses.consistency import full_resolution, logits_on_candidates
+from nnunet_partial.losses.consistency import logits_on_candidates
+from nnunet_partial.losses.taught import TaughtLoss, full_resolution
 from nnunet_partial.losses.voxel_mean import voxel_mean
 from nnunet_partial.targets import PartialTarget, TaughtTarget, ambiguous_voxels, candidate_map
 
@@ -45,23 +46,20 @@ def entropy_loss(logits: Tensor, target: PartialTarget) -> Tensor:
     return voxel_mean(candidate_entropy(logits, target), ambiguous_voxels(target))
 
 
-class EntropyMinimizationLoss(nn.Module):
+class EntropyMinimizationLoss(TaughtLoss):
     """A loss by annotation, and the entropy at full resolution on ambiguous voxels.
 
     Args:
-        supervised: The loss by annotation, called as nnU-Net calls it; in validation it is all there is.
+        supervised: See `TaughtLoss`.
         weight_entropy: Weight of the entropy.
     """
 
     def __init__(self, supervised: nn.Module, *, weight_entropy: float = 1e-3):
-        super().__init__()
-        self.supervised, self.weight_entropy = supervised, weight_entropy
+        super().__init__(supervised)
+        self.weight_entropy = weight_entropy
 
-    def forward(self, output: Any, target: Any) -> Tensor:
-        """The sum of both, a scalar."""
-        if not isinstance(target, TaughtTarget):
-            return self.supervised(output, target)
-        loss = self.supervised(output, target.supervised)
+    def further_terms(self, output: Any, target: TaughtTarget) -> Tensor | float:
+        """The entropy, weighted."""
         if target.weight == 0:
-            return loss
-        return loss + target.weight * self.weight_entropy * entropy_loss(full_resolution(output), target.full_resolution)
+            return 0.0
+        return target.weight * self.weight_entropy * entropy_loss(full_resolution(output), target.full_resolution)

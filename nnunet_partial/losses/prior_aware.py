@@ -24,8 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunet_partial.losses.consistency import full_resolution, logits_on_candidates
+from nnunet_partial.losses.consistency import logits_on_candidates
 from nnunet_partial.losses.organ_sizes import OrganSizes
+from nnunet_partial.losses.taught import TaughtLoss, full_resolution
 from nnunet_partial.targets import PartialTarget, TaughtTarget, ambiguous_voxels, decided_voxels, unannotated_organs
 
 SMALLEST = 1e-6  # shares below are taken for this one; one voxel of a patch of 128^3 is half of it
@@ -79,14 +80,14 @@ def size_prior_loss(
     return ((present + absent + constant) * unannotated / num_patches.where(num_patches > 0, 1)).sum()
 
 
-class PriorAwareLoss(nn.Module):
+class PriorAwareLoss(TaughtLoss):
     """A loss by annotation, and agreement of organ sizes.
 
     Only patches count that nnU-Net lays anywhere in a case. Those that it centres on an organ are centred on one that was
     annotated *there*: the average size of a liver in patches around livers says nothing of patches around kidneys.
 
     Args:
-        supervised: The loss by annotation, called as nnU-Net calls it; in validation it is all there is.
+        supervised: See `TaughtLoss`.
         sizes: The averages; every training batch is added to them.
         weight_size_prior: Weight of `size_prior_loss`.
         num_random_patches: How many patches lie anywhere; they are the first of a batch.
@@ -102,17 +103,14 @@ class PriorAwareLoss(nn.Module):
         num_random_patches: int,
         ddp: bool = False,
     ):
-        super().__init__()
-        self.supervised, self.sizes = supervised, sizes
+        super().__init__(supervised)
+        self.sizes = sizes
         self.weight_size_prior, self.num_random_patches, self.ddp = weight_size_prior, num_random_patches, ddp
 
-    def forward(self, output: Any, target: Any) -> Tensor:
-        """The sum of both, a scalar."""
-        if not isinstance(target, TaughtTarget):
-            return self.supervised(output, target)
-        loss = self.supervised(output, target.supervised)
+    def further_terms(self, output: Any, target: TaughtTarget) -> Tensor | float:
+        """The agreement of sizes, weighted."""
         prior = self._size_prior(full_resolution(output), target.full_resolution)
-        return loss + target.weight * self.weight_size_prior * prior if target.weight else loss
+        return target.weight * self.weight_size_prior * prior if target.weight else 0.0
 
     def _size_prior(self, logits: Tensor, target: PartialTarget) -> Tensor:
         first = slice(0, self.num_random_patches)
