@@ -12,8 +12,8 @@ tiny plan (5 mm voxels, patches of 32 x 48 x 48, 8 to 64 features), batches of t
 and every held-out scan is judged by its untouched labels.
 
 A rerun skips what is finished and goes on where a job stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a file
-a job), jobs/ (what each took), PART.csv (a row a method, fold, round, case and organ) and PART.md (what is printed). A changed
-entry of study.yaml is noticed: what was trained otherwise is refused in OUT, and left out of --known.
+a job), jobs/ (what each took), PART.csv (a row a method, fold, round, case and organ), PART.png and PART.md (what is printed). A
+changed entry of study.yaml is noticed: what was trained otherwise is refused in OUT, and left out of --known.
 """
 
 import argparse

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.study import annotators_tables, rounds_tables, tables
+from benchmarks.study import annotators_tables, figures, rounds_tables, tables
 from benchmarks.study.job import StudyJob
 from benchmarks.study.judge import KEYS, calibration, rows_by_annotators, rows_by_labels
 from benchmarks.study.protocol import Study, several
@@ -34,7 +34,7 @@ def is_known(job: StudyJob, known: pd.DataFrame) -> bool:
 
 
 def write_part(name: str, jobs: Sequence[StudyJob], known: pd.DataFrame, out: Path) -> str:
-    """Write PART.csv and PART.md into `out`, and return the text; empty where nothing is there yet.
+    """Write PART.csv, PART.png and PART.md into `out`, and return the text; empty where nothing is there yet.
 
     Args:
         name: The part.
@@ -68,6 +68,7 @@ def write_part(name: str, jobs: Sequence[StudyJob], known: pd.DataFrame, out: Pa
         blocks = annotators_tables.blocks(part, rows, calibrated) if len(calibrated) else []
     else:
         blocks = [*tables.blocks(part, rows), *rounds_tables.blocks(own, rows, out)]
+        figures.draw(part, rows, out / f"{name}.png")
     text = "\n\n".join([f"# {part.title}", *blocks]) + "\n"
     with replacing(out / f"{name}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")

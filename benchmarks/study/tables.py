@@ -65,10 +65,15 @@ def shown_rows(group: Group, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([of_method for of_method in found if len(of_method)] or found)
 
 
+def fold_means(rows: pd.DataFrame, figures: list[str]) -> pd.DataFrame:
+    """Of every shown method and fold: the mean over organs of the mean over its cases."""
+    by_class = rows.groupby(["shown", "fold", "class"], sort=False)[figures].mean()
+    return by_class.groupby(["shown", "fold"], sort=False).mean()
+
+
 def figures_table(rows: pd.DataFrame) -> str:
     """Rows methods, columns figures and minutes."""
-    by_class = rows.groupby(["shown", "fold", "class"], sort=False)[list(FIGURES)].mean()
-    folds = by_class.groupby(["shown", "fold"], sort=False).mean()
+    folds = fold_means(rows, list(FIGURES))
     minutes = rows.drop_duplicates(["shown", "method", "fold"]).groupby(["shown", "fold"])["minutes"].sum(min_count=1)
     lines = [
         [
