@@ -9,17 +9,44 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from taught_trainers import TAUGHT, add_ignore_label, batch_of, equal, forget, ready, trainer_of, weights_of
 
-from nnunet_partial.trainers import nnUNetTrainerMarginal
+from nnunet_partial.trainers import (
+    nnUNetTrainerAdversarial,
+    nnUNetTrainerAmbiguity,
+    nnUNetTrainerMarginal,
+    nnUNetTrainerMarginalExclusion,
+    nnUNetTrainerPriorAware,
+)
 from nnunet_partial.training.fine_tuning import bare
 from nnunet_partial.training.helped_trainer import HELPERS_KEY
 
 every_trainer = pytest.mark.parametrize("cls", TAUGHT)
+OTHERS = [
+    nnUNetTrainerMarginal,
+    nnUNetTrainerMarginalExclusion,
+    nnUNetTrainerAmbiguity,
+    nnUNetTrainerAdversarial,
+    nnUNetTrainerPriorAware,
+]
 
 
 @every_trainer
 def test_nnunet_finds_one_and_the_same_class(root, cls):
     assert recursive_find_trainer_class_by_name(cls.__name__) is cls
     assert recursive_find_trainer_class_by_name(cls.__name__) is cls
+
+
+@pytest.mark.parametrize("cls", [*TAUGHT, *OTHERS])
+def test_a_step_under_autocast_is_nearly_that_in_float32(root, cls):
+    losses = []
+    for half in (False, True):
+        torch.manual_seed(0)
+        trainer = ready(cls, root)
+        batch = batch_of(trainer, "full_00", "liver_01")
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            losses += [float(trainer.train_step(batch)["loss"])]
+        assert all(weights.isfinite().all() for weights in trainer.network.parameters())
+    assert losses[1] != losses[0]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 @every_trainer
