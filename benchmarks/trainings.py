@@ -54,18 +54,11 @@ def set_up(out: Path, *, trainer_folders: Iterable[Path] = ()) -> dict[str, str]
 
 
 def plan_tiny(dataset: str, out: Path, environment: dict[str, str], splits: list[dict]) -> None:
-    """The tiny plan with batches of two, and the given folds; nothing where that is done.
-
-    Batches of two, one patch of which is centred on an organ, in place of one of four: organs are found sooner on a CPU.
-    """
+    """The tiny plan and the given folds; nothing where that is done."""
     folder = out / "nnUNet_preprocessed" / dataset
-    if (folder / "splits_final.json").exists():
-        return
-    run(["nnunet_partial", "plan", "-d", dataset, "--tiny", "-c", CONFIGURATION, "-np", "2"], out, environment)
-    plans = json.loads((folder / f"{PLANS}.json").read_text(encoding="utf-8"))
-    plans["configurations"][CONFIGURATION]["batch_size"] = 2
-    write_json(plans, folder / f"{PLANS}.json")
-    write_json(splits, folder / "splits_final.json")
+    if not (folder / "splits_final.json").exists():
+        run(["nnunet_partial", "plan", "-d", dataset, "--tiny", "-c", CONFIGURATION, "-np", "2"], out, environment)
+        write_json(splits, folder / "splits_final.json")
 
 
 def annotation_of(out: Path, dataset: str) -> Annotation:

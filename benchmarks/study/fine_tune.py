@@ -22,6 +22,7 @@ def main() -> None:
         parser.add_argument(name, type=int if name == "fold" else str)
     parser.add_argument("--plans", default=PLANS)
     parser.add_argument("--npz", action="store_true", help="keep the probabilities of the validation cases")
+    parser.add_argument("--alone", action="store_true", help="on fully annotated cases alone")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--lr", type=float, default=1e-3)
     args = parser.parse_args()
@@ -29,6 +30,8 @@ def main() -> None:
     trainer = get_trainer_from_args(args.dataset, CONFIGURATION, args.fold, args.trainer, args.plans, True, cpu)
     output_folder = Path(args.output_folder)
     trainer.fine_tune(FineTuning(Path(args.initial_checkpoint), output_folder, args.epochs, args.lr))
+    if args.alone:
+        trainer.settings = trainer.settings.model_copy(update={"stage_one_epochs": args.epochs})
     is_trained = (output_folder / "checkpoint_final.pth").exists()
     maybe_load_checkpoint(trainer, continue_training=not is_trained, validation_only=is_trained)
     if not is_trained:

@@ -1,7 +1,6 @@
 """One method on one fold: what trains it, and where its predictions lie."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,11 +102,15 @@ class StudyJob(Job):
         if self.entry.tuned_share:
             initial = self.parent.training(out) / "checkpoint_final.pth"
             epochs = self.study.lengths_of(self.method).share(self.entry.tuned_share)
-            where = [dataset, str(self.fold), trainer, str(initial), str(folder)]
+            where = [
+                dataset,
+                str(self.fold),
+                trainer,
+                str(initial),
+                str(folder),
+                *(["--alone"] if self.entry.alone_share else []),
+            ]
             return ["fine_tune", *where, "--plans", plans_name(self.method), "--epochs", str(epochs), *further]
-        if self.entry.copied and not any(folder.glob("checkpoint_*.pth")):
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.parent.training(out) / self.entry.copied, folder / "checkpoint_latest.pth")
         return [*train_command(dataset, self.fold, trainer, folder, plans=plans_name(self.method)), *further]
 
     def _rounds(self) -> Sequence[str]:

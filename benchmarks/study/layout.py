@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.study.protocol import Dataset, Study
-from benchmarks.trainings import PLANS, annotation_of, plan_tiny, run
+from benchmarks.trainings import CONFIGURATION, PLANS, annotation_of, plan_tiny, run
 from nnunet_partial.labels import write_json
 from nnunet_partial.training.splits import stratified_splits, unannotated_anywhere
 
@@ -78,13 +78,12 @@ def write_plans(study: Study, method: str, out: Path) -> str:
     }
     if entry.alone_share:
         alone = lengths.share(entry.alone_share)
-        settings |= {"stage_one_epochs": alone, "save_every": alone}
-        if alone < lengths.epochs:
-            settings["consistency_start_epochs"] = alone
+        settings |= {"stage_one_epochs": alone, "consistency_start_epochs": min(alone, lengths.epochs - 1), "save_every": alone}
     folder = out / "nnUNet_preprocessed" / folder_name(study, study.dataset_of(method))
     plans = json.loads((folder / f"{PLANS}.json").read_text(encoding="utf-8"))
     plans["plans_name"] = plans_name(method)
     plans["partial"] |= settings | entry.settings
+    plans["configurations"][CONFIGURATION]["batch_size"] = entry.batch
     write_json(plans, folder / f"{plans_name(method)}.json")
     return plans_name(method)
 

@@ -79,10 +79,10 @@ class Method(Entry):
         dataset: Where it is trained; what goes on from another is trained where that is.
         trainer: nnU-Net's name of it; empty for rounds, which take that of what they go on from.
         settings: Of the plans, see `nnunet_partial plan --list-settings`.
+        batch: Patches at a time.
         alone_share: First epochs on what is annotated alone, as a share: on fully annotated cases, and without what teaches on
-            voxels that the annotation leaves open.
+            voxels that the annotation leaves open. In fine-tuning all of them or none.
         after: The method whose network it goes on from.
-        copied: A checkpoint of `after` that this one goes on from as if it were its own.
         tuned_share: Epochs of fine-tuning from `after`, as a share.
         rounds: Pseudo-labels after `after`.
     """
@@ -90,17 +90,16 @@ class Method(Entry):
     dataset: str = ""
     trainer: str = ""
     settings: dict[str, Any] = {}
+    batch: int = Field(2, ge=1)
     alone_share: float = Field(0, ge=0, le=1)
     after: str = ""
-    copied: str = ""
     tuned_share: float = 0
     rounds: Rounds | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Method":
-        ways = [bool(self.copied), bool(self.tuned_share), self.rounds is not None]
-        if sum(ways) != bool(self.after):
-            raise ValueError("what goes on `after` another is `copied`, has a `tuned_share` or `rounds`; nothing else has these")
+        if bool(self.tuned_share) + (self.rounds is not None) != bool(self.after):
+            raise ValueError("what goes on `after` another has either a `tuned_share` or `rounds`; nothing else has these")
         if bool(self.trainer) == (self.rounds is not None):
             raise ValueError("needs a trainer; rounds have that of what they go on from")
         if bool(self.dataset) == bool(self.after):

@@ -1,14 +1,11 @@
 """CoraNet without some of its terms, for `benchmarks.study` (Shi et al. 2022, section IV D, table IV)."""
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 from torch import Tensor, nn
 
 from nnunet_partial.trainers import nnUNetTrainerCoraNet
 
-PRETRAINED = "checkpoint_pretrained.pth"
 Region = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -39,14 +36,7 @@ class Ablation(nnUNetTrainerCoraNet):
 
 
 class nnUNetTrainerCoraNetSeg(Ablation):
-    """The annotation alone, and both branches: "seg". Its first epochs are those of all others, which go on from a copy."""
-
-    def on_epoch_end(self) -> None:
-        """The epoch end of every trainer; where the others part from it, its checkpoint is kept."""
-        super().on_epoch_end()
-        if self.epochs_taught == 0:
-            folder = Path(self.output_folder)
-            shutil.copyfile(folder / "checkpoint_latest.pth", folder / PRETRAINED)
+    """The annotation alone, and both branches: "seg"."""
 
 
 class nnUNetTrainerCoraNetSt(Ablation):

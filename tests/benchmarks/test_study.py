@@ -107,10 +107,12 @@ def test_a_faulty_method_is_refused(method, fault):
 def test_plans_of_a_method(small, tmp_path):
     folder = tmp_path / "nnUNet_preprocessed" / "Dataset002_half"
     folder.mkdir(parents=True)
-    (folder / "nnUNetPlans.json").write_text(json.dumps({"plans_name": "nnUNetPlans", "partial": {"num_epochs": 1000}}))
+    plans = {"plans_name": "nnUNetPlans", "partial": {"num_epochs": 1000}, "configurations": {"3d_fullres": {"batch_size": 9}}}
+    (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
     assert layout.write_plans(small, "marginal", tmp_path) == "nnUNetPlans_marginal"
     written = json.loads((folder / "nnUNetPlans_marginal.json").read_text())
     assert written["plans_name"] == "nnUNetPlans_marginal"
+    assert written["configurations"]["3d_fullres"]["batch_size"] == 2
     assert written["partial"]["num_epochs"] == 10
     assert written["partial"]["stage_one_epochs"] == written["partial"]["consistency_start_epochs"] == 3
 
