@@ -8,8 +8,8 @@
 
 DIR/btcv holds img/imgNNNN.nii.gz and label/labelNNNN.nii.gz of BTCV, 24 scans here. benchmarks/study/study.yaml says what is
 trained: datasets of which labels are taken away or drawn by several annotators, methods, what is compared. All networks have the
-tiny plan (5 mm voxels, patches of 32 x 48 x 48, 8 to 64 features) and one thread; all folds are the same cases, and every held-out
-scan is judged by its untouched labels.
+tiny plan (5 mm voxels, patches of 32 x 48 x 48, 8 to 64 features) and one thread; all folds are the same cases, and every
+held-out scan is judged by its untouched labels.
 
 A rerun skips what is finished and goes on where a job stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a file
 a job), jobs/ (what each took), PART.csv (a row a method, fold, round, case and organ), PART.png and PART.md (what is printed). A
