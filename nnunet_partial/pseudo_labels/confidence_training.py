@@ -6,7 +6,6 @@ Petit et al. 2021, algorithm 2, train a confidence network so; the noise of `ale
 import csv
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from nnunet_partial.targets import PartialTarget, ProtocolTables, ambiguity_map,
 from nnunet_partial.training.epoch_bar import EpochBar
 from nnunet_partial.training.fine_tuning import bare
 from nnunet_partial.training.planned_trainer import PlannedTrainer
+from nnunet_partial.training.precision import host_precision
 
 FINAL, LATEST, CURVES = "confidence_final.pth", "confidence_latest.pth", "progress.csv"
 COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc_confidence", "val_auc_mcp", "seconds")
@@ -149,7 +149,7 @@ class _ConfidenceTraining:
     def _step(self, batch: dict[str, Any]) -> Tensor:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
+        with host_precision(self.device):
             loss, _ = self.lesson(self._patches(batch))
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -178,7 +178,7 @@ class _ConfidenceTraining:
         self.model.eval()
         losses, right, learned, mcp = [], [], [], []
         for batch in _batches(self.trainer.dataloader_val, self.trainer.num_val_iterations_per_epoch):
-            with self._autocast():
+            with host_precision(self.device):
                 patches = self._patches(batch)
                 loss, confidence = self.lesson(patches)
             losses.append(loss)
@@ -211,9 +211,6 @@ class _ConfidenceTraining:
         labels = batch["target"][0] if isinstance(batch["target"], list) else batch["target"]
         target = self.tables.target(labels, batch["keys"]).to(self.device, non_blocking=True)
         return batch["data"].to(self.device, non_blocking=True), target
-
-    def _autocast(self) -> Any:
-        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
 
     def _write_curves(self) -> None:
         with replacing(self.folder / CURVES) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -8,13 +8,14 @@ slab would be too large, it is cut into bands, and the tiles on a border are com
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from torch import Tensor
+
+from nnunet_partial.training.precision import host_precision
 
 Box = tuple[slice, slice, slice]
 Network = Callable[[Tensor], Tensor]
@@ -207,7 +208,7 @@ class SlidingWindow:
         if len(self.patch_size) == 2:
             tile = tile[:, :, 0]
         for flip in self._flips:
-            with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
+            with host_precision(self.device):
                 output = network(tile.flip(flip) if flip else tile)[0].float()
             output = output.flip(flip) if flip else output
             yield output[:, None] if len(self.patch_size) == 2 else output

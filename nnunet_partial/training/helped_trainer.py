@@ -1,6 +1,5 @@
 """Training with helpers: where the annotation leaves several classes open, something besides it has a say."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from nnunet_partial.targets import PartialTarget, TaughtTarget
 from nnunet_partial.training.fine_tuning import FineTuning
 from nnunet_partial.training.partial_trainer import PartialTrainer
 from nnunet_partial.training.perturbation import with_noise
+from nnunet_partial.training.precision import host_precision
 from nnunet_partial.training.ramp_up import sigmoid_ramp_up
 
 HELPERS_KEY = "partial"
@@ -74,7 +74,7 @@ class HelpedTrainer(PartialTrainer):
         """The step of every trainer, on a target that knows what the other networks say."""
         batch = {**batch, "data": batch["data"].to(self.device, non_blocking=True), "lessons": {}}
         if self.epochs_taught >= 0:
-            with torch.no_grad(), torch.autocast(self.device.type) if self.device.type == "cuda" else nullcontext():
+            with torch.no_grad(), host_precision(self.device):
                 batch["lessons"] = self.lessons(batch["data"])
         batch["data"] = self.student_view(batch["data"])
         return super().train_step(batch)

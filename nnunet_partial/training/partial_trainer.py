@@ -1,11 +1,9 @@
 """The seam to nnU-Net: its trainer, told what was looked for in each case."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -14,6 +12,7 @@ from nnunet_partial.targets import PartialTarget, ProtocolTables, SoftTables
 from nnunet_partial.training.class_curves import ClassCurves
 from nnunet_partial.training.online_metrics import annotated_counts
 from nnunet_partial.training.planned_trainer import PlannedTrainer
+from nnunet_partial.training.precision import host_precision
 from nnunet_partial.training.sampling import repeated_identifiers, sampling_probabilities
 from nnunet_partial.training.splits import unannotated_anywhere
 
@@ -78,7 +77,7 @@ class PartialTrainer(PlannedTrainer):
         target = self._partial_target(batch)
         target = [t.to(self.device, non_blocking=True) for t in target] if isinstance(target, list) else target.to(self.device)
         data = batch["data"].to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type) if self.device.type == "cuda" else nullcontext():
+        with host_precision(self.device):
             output = self.network(data)
             loss = self.loss(output, target)
         if self.enable_deep_supervision:
