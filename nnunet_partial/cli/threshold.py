@@ -26,6 +26,7 @@ examples:
   nnunet_partial threshold -i PREDICTIONS -o SCREENING --confidence 0.5 --class kidney_tumor=0.1 pancreas=0.3
 
 written: label maps with the header of the predictions, and threshold.json: levels, rule, volumes before and after.
+A rerun goes on where it was stopped, and cuts again what has changed.
 The folder of predictions must hold dataset.json, which nnUNetv2_predict copies there.
 
 next: nnunet_partial evaluate -d 500 -i CUT_30"""

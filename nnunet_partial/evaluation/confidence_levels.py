@@ -1,5 +1,6 @@
 """Label maps out of probabilities, cut at confidence levels that the application asks for."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +127,8 @@ def cut_folder(
 ) -> dict[str, Any]:
     """Cut every prediction of a folder, and write beside the new label maps what was done (threshold.json).
 
+    A rerun with the same levels keeps what was cut from the same files.
+
     Args:
         prediction_dir: <identifier><file_ending> and <identifier>.npz of `nnUNetv2_predict --save_probabilities`.
         output_dir: Where the label maps go; it is made.
@@ -148,12 +151,31 @@ def cut_folder(
     tasks = _tasks(prediction_dir, output_dir, space, levels.of_space(space), file_ending)
     _check_output(prediction_dir, output_dir, file_ending)
     record: dict[str, Any] = {"predictions": str(prediction_dir), "levels": levels.of_space(space), "rule": RULE, "cases": {}}
+    cases = _cut_before(tasks, record, output_dir / RECORD_NAME)
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(record, output_dir / RECORD_NAME)  # first, so that a run that was stopped is known as ours
-    for task, volumes_ml in over_cases(_cut, tasks, num_processes=num_processes, progress=progress, doing="cutting", done="cut"):
-        record["cases"][task.identifier] = volumes_ml
+    write_json({**record, "cases": cases}, output_dir / RECORD_NAME)  # first, so that a run that was stopped is known as ours
+    left = [task for task in tasks if task.identifier not in cases]
+    for task, volumes_ml in over_cases(_cut, left, num_processes=num_processes, progress=progress, doing="cutting", done="cut"):
+        cases[task.identifier] = volumes_ml
+        write_json({**record, "cases": cases}, output_dir / RECORD_NAME)
+    record["cases"] = {task.identifier: cases[task.identifier] for task in tasks}
     write_json(record, output_dir / RECORD_NAME)
     return record
+
+
+def _cut_before(tasks: Sequence[CutTask], record: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The cases that an earlier run cut alike, from files that have not changed since."""
+    try:
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+        found = earlier["cases"] if {**earlier, "cases": {}} == json.loads(json.dumps(record)) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {task.identifier: found[task.identifier] for task in tasks if task.identifier in found and _is_newer(task)}
+
+
+def _is_newer(task: CutTask) -> bool:
+    made_from = max(file.stat().st_mtime_ns for file in (task.prediction_file, task.probability_file))
+    return task.output_file.is_file() and task.output_file.stat().st_mtime_ns >= made_from
 
 
 def _tasks(

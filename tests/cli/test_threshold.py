@@ -1,6 +1,7 @@
 """`nnunet_partial threshold`: levels by hand, headers, and what is refused."""
 
 import json
+import os
 
 import nibabel
 import numpy as np
@@ -29,6 +30,29 @@ def test_label_maps_at_a_level(cli, predictions, tmp_path):
     record = json.loads((tmp_path / "cut" / "threshold.json").read_text(encoding="utf-8"))
     assert record["levels"] == dict.fromkeys(("liver", "spleen", "kidney_left", "kidney_right"), 0.3)
     assert record["cases"]["nested"]["liver"] == {"predicted_ml": pytest.approx(0.006), "at_level_ml": pytest.approx(0.009)}
+
+
+def test_a_rerun_cuts_what_is_missing_or_has_changed(cli, predictions, tmp_path):
+    def cut(level=0.3):
+        status, out, err = cli("threshold", "-i", predictions, "-o", tmp_path / "cut", "--confidence", level, "--json")
+        assert status == 0, err
+        times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut").glob("*.nii.gz")}
+        return json.loads(out), times
+
+    record, first = cut()
+    assert cut() == (record, first)
+    (tmp_path / "cut" / "nested.nii.gz").unlink()
+    again, second = cut()
+    assert again == record
+    assert second["sides.nii.gz"] == first["sides.nii.gz"]
+    later = second["sides.nii.gz"] + 1
+    os.utime(predictions / "sides.npz", ns=(later, later))
+    third = cut()[1]
+    assert third["sides.nii.gz"] > second["sides.nii.gz"]
+    assert third["nested.nii.gz"] == second["nested.nii.gz"]
+    other, fourth = cut(0.6)
+    assert other["levels"] != record["levels"]
+    assert all(fourth[name] > third[name] for name in third)
 
 
 def test_a_class_with_a_low_level_is_not_hidden_by_the_one_around_it(cli, predictions, tmp_path):
