@@ -3,9 +3,9 @@
     python -m benchmarks.train [--half] nnUNetv2_train|nnunet_partial|fine_tune ARGUMENTS
 
 nnUNetv2_train takes a thread for every core, and trainings side by side that do would wait for each other. --half is nnU-Net's
-half precision, which it has on a GPU alone, in bfloat16; and the weights of convolutions have their channels last. A training step
-takes about two thirds of the time with it (an AMD EPYC with AVX-512 BF16, the studies' tiny plan). Losses compute in float32 with
-it, as they do on a GPU; validation cases are predicted in float32.
+half precision, which it has on a GPU alone, in bfloat16; and the weights of convolutions have their channels last. A step of
+training takes about two thirds of the time with it (an AMD EPYC with AVX-512 BF16, the studies' tiny plan). Losses compute in
+float32 with it, as they do on a GPU; validation cases are predicted in float32.
 """
 
 import sys
