@@ -4,7 +4,7 @@
     python -m benchmarks.all --out FOLDER --quick    # small and with few repetitions: whether everything runs, not how fast
 
 Each prints its table as when it is run alone, and writes FOLDER/NAME.json; what is there already is not run again. What
-needs scans (`confidence`, `duplicates`, `evaluate`, `real_ct`, `study`, `uncertainty`) is run by itself.
+needs scans (`confidence`, `duplicates`, `evaluate`, `real_ct`, `relabel`, `study`, `uncertainty`) is run by itself.
 """
 
 import argparse
