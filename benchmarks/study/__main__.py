@@ -1,7 +1,7 @@
 """The study: what each method of this package brings on real CT, all under one protocol.
 
-    python -m benchmarks.study --data DIR/btcv --out OUT                         everything: about two days of two CPU cores
-    python -m benchmarks.study --data DIR/btcv --out OUT --reduced               a short version, under two hours
+    python -m benchmarks.study --data DIR/btcv --out OUT                         everything
+    python -m benchmarks.study --data DIR/btcv --out OUT --reduced               a short version
     python -m benchmarks.study --data DIR/btcv --out OUT --parts pooling recipe  two parts of it
     python -m benchmarks.study --data DIR/btcv --out OUT --known docs/study      what has no figures there yet
     python -m benchmarks.study --out OUT --tables-only                           judges what is there, and trains nothing
@@ -28,7 +28,10 @@ from benchmarks.study.train import train
 
 def main() -> None:
     """Run what is missing, write the figures and tables."""
-    args = build_parser().parse_args()
+    parser = build_parser()
+    args = parser.parse_args()
+    if args.data is None and not args.tables_only:
+        parser.error("--data is needed to train anything")
     study, out = read_study(args.study), args.out.resolve()
     if args.reduced:
         study = study.shortened()

@@ -102,32 +102,15 @@ class StudyJob(Job):
         if self.entry.tuned_share:
             initial = self.parent.training(out) / "checkpoint_final.pth"
             epochs = self.study.lengths_of(self.method).share(self.entry.tuned_share)
-            where = [
-                dataset,
-                str(self.fold),
-                trainer,
-                str(initial),
-                str(folder),
-                *(["--alone"] if self.entry.alone_share else []),
-            ]
-            return ["fine_tune", *where, "--plans", plans_name(self.method), "--epochs", str(epochs), *further]
+            where = [dataset, str(self.fold), trainer, str(initial), str(folder), "--plans", plans_name(self.method)]
+            alone = ["--alone"] if self.entry.alone_share else []
+            return ["fine_tune", *where, "--epochs", str(epochs), *alone, *further]
         return [*train_command(dataset, self.fold, trainer, folder, plans=plans_name(self.method)), *further]
 
     def _rounds(self) -> Sequence[str]:
         rounds, parent = self.entry.rounds, self.study.methods[self.entry.after]
-        dataset = folder_name(self.study, parent.dataset)
-        model = [
-            "-d",
-            dataset,
-            "-c",
-            CONFIGURATION,
-            "-f",
-            str(self.fold),
-            "-tr",
-            parent.trainer,
-            "-p",
-            plans_name(self.entry.after),
-        ]
+        dataset, plans = folder_name(self.study, parent.dataset), plans_name(self.entry.after)
+        model = ["-d", dataset, "-c", CONFIGURATION, "-f", str(self.fold), "-tr", parent.trainer, "-p", plans]
         epochs = max(1, round(self.study.lengths_of(self.method).epochs * rounds.share / rounds.rounds))
         how = ["--name", self.method, "--criterion", rounds.criterion, "--rounds", str(rounds.rounds), "--epochs", str(epochs)]
         if rounds.criterion == "confidence":

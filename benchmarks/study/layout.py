@@ -59,9 +59,8 @@ def splits_of(study: Study, dataset: str, out: Path) -> list[dict[str, list[str]
     own = annotation_of(out, folder_name(study, dataset))
     splits = stratified_splits(full, full.cases)
     if study.datasets[dataset].annotated_alone:
-        splits = [
-            {**split, "train": [key for key in split["train"] if own.protocol_of(key).annotated_classes]} for split in splits
-        ]
+        annotated = {key for key in own.cases if own.protocol_of(key).annotated_classes}
+        splits = [{**split, "train": [key for key in split["train"] if key in annotated]} for split in splits]
     for fold in study.folds:
         if untaught := unannotated_anywhere(own, splits[fold]["train"]):
             raise SystemExit(f"{dataset}, fold {fold}: nobody looked for {', '.join(untaught)} in the training cases")

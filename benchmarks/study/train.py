@@ -29,6 +29,6 @@ def train(jobs: Sequence[StudyJob], data: Path, out: Path, processes: int) -> No
     environment = environment_of(out)
     for dataset, study in {job.study.dataset_of(job.method): job.study for job in every}.items():
         lay_out(study, dataset, data, out, environment)
-    for method, study in {job.method: job.study for job in every}.items():
+    for method, study in {job.method: job.study for job in every if not job.rounds}.items():
         write_plans(study, method, out)
     run_all(every, out, environment, processes)
