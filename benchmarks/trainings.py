@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from benchmarks.ratios import REUSE
@@ -80,37 +80,47 @@ def single_threaded(command: Sequence[str], *, half: bool = False) -> list[str]:
 
 
 def run_all(jobs: Sequence[Job], out: Path, environment: dict[str, str], processes: int) -> None:
-    """Do the jobs in order, a few at a time; one that fails stops only those that go on from it, and the study at the end.
+    """Do the jobs, a few at a time: always the first of which what it goes on from has ended.
 
-    A job that goes on from another must come later than it.
+    One that fails stops only those that go on from it, and the study at the end.
+
+    Raises:
+        SystemExit: a job failed; all are named.
     """
     training = {**environment, **REUSE, "nnUNet_n_proc_DA": "0"}
-    ended: dict[str, Future[int]] = {}
-
-    def run_job(job: Job) -> int:
-        if job.after in ended and (code := ended[job.after].result()):
-            print(f"{job.name}: not begun, as {job.after} has failed", flush=True)
-            return code
-        if job.is_done(out):
-            return 0
-        command = job.command(out)
-        print(f"{job.name}: starts", flush=True)
-        job.note_seconds(out, 0)
-        start = time.monotonic()
-        with (out / "logs" / f"{job.name}.log").open("a") as log:
-            log.write(f"$ {' '.join(command)}\n")
-            log.flush()
-            code = subprocess.run(command, cwd=out, env=training, stdout=log, stderr=log).returncode
-        job.note_seconds(out, time.monotonic() - start)
-        print(f"{job.name}: {'ends' if not code else f'fails ({code}), see its log'}", flush=True)
-        return code
-
+    waiting, running, failed = list(jobs), {}, []
     with ThreadPoolExecutor(processes) as pool:
-        for job in jobs:
-            ended[job.name] = pool.submit(run_job, job)
-    failed = [name for name, future in ended.items() if future.result()]
+        while waiting or running:
+            unfinished = {job.name for job in (*waiting, *running.values())}
+            ready = [job for job in waiting if job.after not in unfinished]
+            for job in ready[: processes - len(running)]:
+                waiting.remove(job)
+                if job.after in failed:
+                    print(f"{job.name}: not begun, as {job.after} has failed", flush=True)
+                    failed.append(job.name)
+                else:
+                    running[pool.submit(_run_job, job, out, training)] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                failed += [job.name] if future.result() else []
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}; their logs lie in {out / 'logs'}. Run the same again to go on")
+
+
+def _run_job(job: Job, out: Path, environment: dict[str, str]) -> int:
+    if job.is_done(out):
+        return 0
+    command = job.command(out)
+    print(f"{job.name}: starts", flush=True)
+    job.note_seconds(out, 0)
+    start = time.monotonic()
+    with (out / "logs" / f"{job.name}.log").open("a") as log:
+        log.write(f"$ {' '.join(command)}\n")
+        log.flush()
+        code = subprocess.run(command, cwd=out, env=environment, stdout=log, stderr=log).returncode
+    job.note_seconds(out, time.monotonic() - start)
+    print(f"{job.name}: {'ends' if not code else f'fails ({code}), see its log'}", flush=True)
+    return code
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:

@@ -171,19 +171,29 @@ def test_methods_of_one_organ_each_are_shown_as_one():
 
 
 class Command(Job):
-    def __init__(self, name, code, after=""):
-        self.name, self.code, self.after = name, code, after
+    def __init__(self, name, command, after=""):
+        self.name, self.line, self.after = name, command, after
 
     def is_done(self, out):
         return False
 
     def command(self, out):
-        return ["sh", "-c", f"touch {out}/{self.name}; exit {self.code}"]
+        return ["sh", "-c", f"cd {out}; touch {self.name}; {self.line}"]
+
+
+def run_commands(folder, *jobs, processes=2):
+    (folder / "logs").mkdir()
+    run_all(jobs, folder, {"PATH": "/usr/bin:/bin"}, processes)
 
 
 def test_what_goes_on_from_a_failure_is_not_begun(tmp_path):
-    (tmp_path / "logs").mkdir()
-    jobs = [Command("bad", 3), Command("good", 0), Command("child", 0, "bad"), Command("other", 0, "good")]
+    jobs = [Command("bad", "exit 3"), Command("good", "true"), Command("child", "true", "bad"), Command("other", "true", "good")]
     with pytest.raises(SystemExit, match="failed: bad, child"):
-        run_all(jobs, tmp_path, {"PATH": "/usr/bin:/bin"}, processes=2)
+        run_commands(tmp_path, *jobs)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bad", "good", "logs", "other"]
+
+
+def test_a_job_waits_for_what_it_goes_on_from_and_others_pass_it(tmp_path):
+    wait = "for n in $(seq 200); do [ -e last ] && exit 0; sleep 0.05; done; exit 1"  # ends once the last job runs
+    run_commands(tmp_path, Command("first", wait), Command("child", "[ -e last ]", "first"), Command("last", "true"))
+    assert (tmp_path / "child").exists()
