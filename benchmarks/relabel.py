@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.ratios import alternate, machine, show
 from benchmarks.study.job import StudyJob
-from benchmarks.study.layout import folder_name, plans_name
+from benchmarks.study.layout import plans_name
 from benchmarks.study.protocol import read_study
 from benchmarks.study.train import environment_of
 from benchmarks.trainings import CONFIGURATION, annotation_of, run
@@ -32,11 +32,9 @@ class Stock:
     """The two stock commands on a copy of the dataset that holds the relabelled cases alone; the original stays as it is."""
 
     def __init__(self, job: StudyJob, cases: list[str], out: Path, scratch: Path):
-        self.dataset, self.plans = folder_name(job.study, job.study.dataset_of(job.method)), plans_name(job.method)
-        self.scratch = scratch
+        self.dataset, self.plans, self.model, self.scratch = job.dataset, plans_name(job.method), job.model, scratch
         folders = {"nnUNet_raw": str(scratch / "raw"), "nnUNet_preprocessed": str(scratch / "preprocessed")}
         self.environment = {**environment_of(out), **folders}
-        self.model = ["-d", self.dataset, "-c", CONFIGURATION, "-f", str(job.fold), "-tr", job.entry.trainer, "-p", self.plans]
         raw, of_out = scratch / "raw" / self.dataset, out / "nnUNet_raw" / self.dataset
         for folder, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
             (raw / folder).mkdir(parents=True)
@@ -71,15 +69,13 @@ class Ours:
 
     def relabel(self) -> None:
         """Label what nobody annotated in the fold's training cases."""
-        dataset, fold = folder_name(self.job.study, self.job.study.dataset_of(self.job.method)), str(self.job.fold)
-        model = ["-d", dataset, "-c", CONFIGURATION, "-f", fold, "-tr", self.job.entry.trainer, "-p", plans_name(self.job.method)]
         how = ["--name", NAME, "--criterion", "mcp", "--rounds", "1", "--disable_tta", "-device", "cpu"]
-        run(["nnunet_partial", "rounds", "relabel", *model, *how], self.out, environment_of(self.out))
+        run(["nnunet_partial", "rounds", "relabel", *self.job.model, *how], self.out, environment_of(self.out))
 
 
 def relabelled_cases(job: StudyJob, out: Path) -> list[str]:
     """The fold's training cases in which some organ is unannotated."""
-    annotation = annotation_of(out, folder_name(job.study, job.study.dataset_of(job.method)))
+    annotation = annotation_of(out, job.dataset)
     splits = json.loads((job.files(out).dataset / "splits_final.json").read_text(encoding="utf-8"))
     return [case for case in splits[job.fold]["train"] if unannotated_ids(annotation, case)]
 

@@ -26,7 +26,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scipy.special import logit
 
 from benchmarks.study.job import StudyJob
-from benchmarks.study.layout import folder_name, plans_name
 from benchmarks.study.protocol import read_study
 from benchmarks.study.train import environment_of, train
 from benchmarks.trainings import CONFIGURATION, PLANS, Job, annotation_of, run_all, single_threaded
@@ -60,11 +59,6 @@ class Ranked(Job):
         """As it stands in logs."""
         return f"{self.parent.name}_rank_{self.criterion}"
 
-    @property
-    def dataset(self) -> str:
-        """nnU-Net's name of it."""
-        return folder_name(self.parent.study, self.parent.study.dataset_of(self.parent.method))
-
     def files(self, out: Path) -> RunFiles:
         """Where predictions, scores and audit lie."""
         files = self.parent.files(out)
@@ -76,9 +70,8 @@ class Ranked(Job):
 
     def command(self, out: Path) -> list[str]:
         """What ranks, or ranks the rest."""
-        model = ["-d", self.dataset, "-c", CONFIGURATION, "-f", str(self.parent.fold), "-p", plans_name(self.parent.method)]
-        how = ["-tr", self.parent.entry.trainer, "--name", self.files(out).name, "--criterion", self.criterion, "--rounds", "1"]
-        relabel = ["nnunet_partial", "rounds", "relabel", *model, *how, "--disable_tta", "-device", "cpu", *self.options]
+        how = ["--name", self.files(out).name, "--criterion", self.criterion, "--rounds", "1", "--disable_tta", "-device", "cpu"]
+        relabel = ["nnunet_partial", "rounds", "relabel", *self.parent.model, *how, *self.options]
         return single_threaded(relabel)
 
 
@@ -163,10 +156,10 @@ def selections(job: Ranked, out: Path) -> Counts:
 
 def count_selections(job: Ranked, out: Path) -> Counts:
     """What of a ranking becomes labels, by fraction (rounds) and by threshold (the paper), against the untouched labels."""
-    run, annotation = job.files(out), annotation_of(out, job.dataset)
+    run, annotation = job.files(out), annotation_of(out, job.parent.dataset)
     plans = PlansManager(str(run.dataset / f"{PLANS}.json"))
     configuration = plans.get_configuration(CONFIGURATION)
-    references = ReferenceMaps(out / "nnUNet_raw" / job.dataset, run.dataset, plans, configuration)
+    references = ReferenceMaps(out / "nnUNet_raw" / job.parent.dataset, run.dataset, plans, configuration)
     totals = {name: {organ: [0, 0, 0] for organ in annotation.space.classes} for name in (*FRACTIONS, *THRESHOLDS)}
     for record in sorted((run.round(1).preprocessed / "cases").glob("*.json")):
         case, reference = record.stem, references.load(record.stem)

@@ -11,10 +11,10 @@ import pandas as pd
 from benchmarks.markdown import markdown_table, mean_and_spread, missing_folds
 from benchmarks.study.differences import EXPLAINED, Difference, differences_table
 from benchmarks.study.protocol import Part
+from benchmarks.study.tables import fold_means
 from nnunet_partial.evaluation.folder import ALL_CLASSES
 
 WORDS = ("method",)  # columns of words
-KEYS = ["method", "fold", "case", "class"]
 METHOD_COLUMNS = {  # figure -> its column, factor, decimals
     "ECE": ("ECE", 100, 2),
     "Brier": ("Brier", 100, 2),
@@ -93,8 +93,7 @@ def calibration_table(calibration: pd.DataFrame) -> str:
 def methods_table(frame: pd.DataFrame) -> str:
     """Rows methods, columns figures."""
     figures = list(METHOD_COLUMNS)
-    by_class = frame.groupby(["method", "fold", "class"], sort=False)[figures].mean()
-    folds = by_class.groupby(["method", "fold"], sort=False).mean()
+    folds = fold_means(frame, figures, ("method", "fold"))
     rows = [
         [method, *(mean_and_spread(folds.loc[method, name], *METHOD_COLUMNS[name][1:]) for name in figures)]
         for method in folds.index.unique("method")

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from benchmarks.study.protocol import Part
-from benchmarks.study.tables import fold_means, shown_rows
+from benchmarks.study.tables import after_last_round, fold_means, shown_rows
 from nnunet_partial.labels import replacing
 
 BAR, DOT, LINE_INCHES, WIDTH_INCHES = "#9db4c0", "#253237", 0.3, 8.0
@@ -24,7 +24,7 @@ def draw(part: Part, rows: pd.DataFrame, path: Path) -> None:
         rows: A row a method, fold, round, case and organ.
         path: Of the PNG.
     """
-    last = rows[rows["round"] == rows.groupby("method")["round"].transform("max")]
+    last = after_last_round(rows)
     groups = [(group, shown) for group in part.groups if len(shown := shown_rows(group, last))]
     heights = [shown["shown"].nunique() + 2 for _, shown in groups]
     figure, panels = plt.subplots(

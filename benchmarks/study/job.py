@@ -44,6 +44,19 @@ class StudyJob(Job):
         return self.study.methods[self.method]
 
     @property
+    def dataset(self) -> str:
+        """nnU-Net's name of the dataset that it is trained on."""
+        return folder_name(self.study, self.study.dataset_of(self.method))
+
+    @property
+    def model(self) -> list[str]:
+        """Arguments of a command that name the model; of rounds, the one they go on from."""
+        if self.entry.rounds:
+            return self.parent.model
+        names = ["-tr", self.entry.trainer, "-p", plans_name(self.method)]
+        return ["-d", self.dataset, "-c", CONFIGURATION, "-f", str(self.fold), *names]
+
+    @property
     def parent(self) -> "StudyJob | None":
         """What this one goes on from."""
         return StudyJob(self.study, self.entry.after, self.fold) if self.entry.after else None
@@ -57,14 +70,12 @@ class StudyJob(Job):
         """The folder of the training on human labels: its own, or for rounds the one they go on from."""
         if self.entry.rounds:
             return self.parent.training(out)
-        dataset = folder_name(self.study, self.study.dataset_of(self.method))
         model = f"{self.entry.trainer}__{plans_name(self.method)}__{CONFIGURATION}"
-        return out / "nnUNet_results" / dataset / model / f"fold_{self.fold}"
+        return out / "nnUNet_results" / self.dataset / model / f"fold_{self.fold}"
 
     def files(self, out: Path) -> RunFiles:
         """Where rounds keep theirs; round 0 is the training."""
-        dataset = folder_name(self.study, self.study.dataset_of(self.method))
-        return RunFiles(self.training(out), out / "nnUNet_preprocessed" / dataset, self.method)
+        return RunFiles(self.training(out), out / "nnUNet_preprocessed" / self.dataset, self.method)
 
     def validation(self, out: Path, number: int | None = None) -> Path:
         """The predictions of the fold's validation cases, after the last round or another."""
@@ -98,7 +109,7 @@ class StudyJob(Job):
 
     def _train(self, out: Path, folder: Path) -> Sequence[str]:
         further = ["--npz"] if self.probabilities else []
-        trainer, dataset = self.entry.trainer, folder_name(self.study, self.study.dataset_of(self.method))
+        trainer, dataset = self.entry.trainer, self.dataset
         if self.entry.tuned_share:
             initial = self.parent.training(out) / "checkpoint_final.pth"
             epochs = self.study.lengths_of(self.method).share(self.entry.tuned_share)
@@ -108,16 +119,14 @@ class StudyJob(Job):
         return [*train_command(dataset, self.fold, trainer, folder, plans=plans_name(self.method)), *further]
 
     def _rounds(self) -> Sequence[str]:
-        rounds, parent = self.entry.rounds, self.study.methods[self.entry.after]
-        dataset, plans = folder_name(self.study, parent.dataset), plans_name(self.entry.after)
-        model = ["-d", dataset, "-c", CONFIGURATION, "-f", str(self.fold), "-tr", parent.trainer, "-p", plans]
+        rounds = self.entry.rounds
         epochs = max(1, round(self.study.lengths_of(self.method).epochs * rounds.share / rounds.rounds))
         how = ["--name", self.method, "--criterion", rounds.criterion, "--rounds", str(rounds.rounds), "--epochs", str(epochs)]
         if rounds.criterion == "confidence":
             how += ["--confidence-epochs", str(rounds.confidence_epochs)]
         if rounds.soft:
             how += ["--soft"]
-        return ["nnunet_partial", "rounds", *model, *how, "--disable_tta", "-device", "cpu"]
+        return ["nnunet_partial", "rounds", *self.model, *how, "--disable_tta", "-device", "cpu"]
 
     def _notes(self, out: Path) -> Path:
         return out / "jobs" / f"{self.name}.json"

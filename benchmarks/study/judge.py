@@ -23,7 +23,7 @@ def rows_by_labels(job: StudyJob, out: Path) -> Iterator[dict[str, Any]]:
         predictions = job.validation(out, number)
         if not (predictions / "summary.json").exists():
             continue
-        classes = annotation_of(out, folder_name(job.study, job.study.dataset_of(job.method))).space.classes
+        classes = annotation_of(out, job.dataset).space.classes
         for case in _full_summary(job, predictions, out)["metric_per_case"]:
             for name, metrics in zip(classes, case["metrics"].values(), strict=True):
                 where = {**_where(job), "round": number, "case": case["identifier"], "class": name}
@@ -33,7 +33,7 @@ def rows_by_labels(job: StudyJob, out: Path) -> Iterator[dict[str, Any]]:
 def rows_by_annotators(job: StudyJob, out: Path) -> Iterator[dict[str, Any]]:
     """Every validation case and organ: against the annotators, and (`Dice_truth`) against what they were made from."""
     truth = _full_summary(job, job.validation(out), out)
-    annotation = annotation_of(out, folder_name(job.study, job.study.dataset_of(job.method)))
+    annotation = annotation_of(out, job.dataset)
     dice = {case["identifier"]: list(case["metrics"].values()) for case in truth["metric_per_case"]}
     for case in _agreement(job, out)["per_case"]:
         for name, true in zip(annotation.space.classes, dice[case["identifier"]], strict=True):
@@ -59,7 +59,7 @@ def _full_summary(job: StudyJob, predictions: Path, out: Path) -> dict:
     if not file.exists() or file.stat().st_mtime < (predictions / "summary.json").stat().st_mtime:
         dataset = job.study.dataset_of(job.method)
         references = out / "nnUNet_raw" / folder_name(job.study, job.study.root_of(dataset)) / "labelsTr"
-        annotation = annotation_of(out, folder_name(job.study, dataset))
+        annotation = annotation_of(out, job.dataset)
         summary = evaluate_folder(
             references, predictions, annotation, full_reference=True, allow_missing=True, tolerances=Tolerances()
         )
@@ -72,10 +72,9 @@ def _agreement(job: StudyJob, out: Path) -> dict:
     predictions = job.validation(out)
     file = predictions / "agreement" / SUMMARY_NAME
     if not file.exists():
-        dataset = folder_name(job.study, job.study.dataset_of(job.method))
-        annotators = out / "nnUNet_raw" / dataset / "annotators"
+        annotators = out / "nnUNet_raw" / job.dataset / "annotators"
         agreement = annotator_agreement(
-            annotators, annotation_of(out, dataset), prediction_dir=predictions, allow_missing=True, num_processes=2
+            annotators, annotation_of(out, job.dataset), prediction_dir=predictions, allow_missing=True, num_processes=2
         )
         write_agreement(agreement, file.parent, {"made_by": "benchmarks.study"})
     return json.loads(file.read_text(encoding="utf-8"))

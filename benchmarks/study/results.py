@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmarks.study import annotators_tables, figures, rounds_tables, tables
 from benchmarks.study.job import StudyJob
-from benchmarks.study.judge import KEYS, calibration, rows_by_annotators, rows_by_labels
+from benchmarks.study.judge import KEYS, WITH_PROBABILITIES, calibration, rows_by_annotators, rows_by_labels
 from benchmarks.study.protocol import Study, several
 from nnunet_partial.labels import replacing
 
@@ -47,7 +47,7 @@ def write_part(name: str, jobs: Sequence[StudyJob], known: pd.DataFrame, out: Pa
     shown = {method for group in part.groups for value in group.methods.values() for method in several(value)}
     own = [job for job in jobs if job.method in part.methods]
     of_part = [job for job in jobs if job.method in shown | set(part.methods)]
-    make_rows = rows_by_annotators if part.judged == "annotators" else rows_by_labels
+    make_rows = rows_by_annotators if part.judged == WITH_PROBABILITIES else rows_by_labels
     done = [job for job in of_part if job.is_done(out)]
     rows = pd.DataFrame([row for job in done for row in make_rows(job, out)])
     rest = known[known["method"].isin({job.method for job in of_part})]
@@ -63,7 +63,7 @@ def write_part(name: str, jobs: Sequence[StudyJob], known: pd.DataFrame, out: Pa
     )
     with replacing(out / f"{name}.csv") as temporary:
         rows[rows["method"].isin(part.methods)].to_csv(temporary, index=False, float_format="%.5g")
-    if part.judged == "annotators":
+    if part.judged == WITH_PROBABILITIES:
         calibrated = pd.DataFrame([row for job in done for row in calibration(job, out)])
         blocks = annotators_tables.blocks(part, rows, calibrated) if len(calibrated) else []
     else:

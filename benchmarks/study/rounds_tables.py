@@ -8,6 +8,7 @@ import pandas as pd
 
 from benchmarks.markdown import markdown_table, mean_and_spread
 from benchmarks.study.job import StudyJob
+from benchmarks.study.tables import fold_means
 from nnunet_partial.pseudo_labels.audit_rows import ALL_SOURCES, MEAN, read_audit
 
 ROUNDS_TEXT = """## Rounds
@@ -52,8 +53,7 @@ def blocks(jobs: Sequence[StudyJob], rows: pd.DataFrame, out: Path) -> Iterator[
 
 def rounds_table(jobs: dict[str, StudyJob], rows: pd.DataFrame, audits: pd.DataFrame) -> str:
     """Each round of each method: what was labelled, how rightly, and what came of it."""
-    by_class = rows.groupby(["method", "round", "fold", "class"])["Dice"].mean()
-    dice = by_class.groupby(["method", "round", "fold"]).mean()
+    dice = fold_means(rows, ["Dice"], ("method", "round", "fold"))["Dice"]
     lines = []
     for method, own in audits[audits["class"] == MEAN].groupby("method", sort=False):
         folds = sorted(own["fold"].unique())

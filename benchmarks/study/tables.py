@@ -4,7 +4,7 @@ A fold's figure is the mean over organs of the mean over its validation cases; t
 folds, and compare methods case by case.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -30,7 +30,7 @@ def blocks(part: Part, rows: pd.DataFrame) -> Iterator[str]:
         rows: A row a method, fold, round, case and organ, with `FIGURES` and minutes.
     """
     rows = rows.reindex(columns=[*rows.columns.difference([*FIGURES, "minutes"]), *FIGURES, "minutes"])  # some are known in part
-    last = rows[rows["round"] == rows.groupby("method")["round"].transform("max")]
+    last = after_last_round(rows)
     explained = False
     for group in part.groups:
         shown = shown_rows(group, last)
@@ -52,6 +52,11 @@ def blocks(part: Part, rows: pd.DataFrame) -> Iterator[str]:
         yield differences
 
 
+def after_last_round(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of every method after its last round."""
+    return rows[rows["round"] == rows.groupby("method")["round"].transform("max")]
+
+
 def shown_rows(group: Group, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of a group's methods in its order, each under the name by which it is shown (column `shown`).
 
@@ -65,10 +70,10 @@ def shown_rows(group: Group, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([of_method for of_method in found if len(of_method)] or found)
 
 
-def fold_means(rows: pd.DataFrame, figures: list[str]) -> pd.DataFrame:
-    """Of every shown method and fold: the mean over organs of the mean over its cases."""
-    by_class = rows.groupby(["shown", "fold", "class"], sort=False)[figures].mean()
-    return by_class.groupby(["shown", "fold"], sort=False).mean()
+def fold_means(rows: pd.DataFrame, figures: list[str], by: Sequence[str] = ("shown", "fold")) -> pd.DataFrame:
+    """Of every shown method and fold, or what else `by` names: the mean over organs of the mean over its cases."""
+    by_class = rows.groupby([*by, "class"], sort=False)[figures].mean()
+    return by_class.groupby(list(by), sort=False).mean()
 
 
 def figures_table(rows: pd.DataFrame) -> str:
