@@ -1,6 +1,7 @@
 """The study's file says what is trained, and its tables say what came of it."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -15,6 +16,7 @@ from benchmarks.trainings import Job, run_all
 from nnunet_partial.dataset_conversion.simulation.mix import MixSource, deal
 from nnunet_partial.training.settings import TrainingSettings
 
+FIGURES = Path(__file__).parents[2] / "docs" / "study"
 CASES = [f"case_{number:02d}" for number in range(24)]
 SMALL = {
     "lengths": {"epochs": 10, "iterations": 5},
@@ -145,6 +147,13 @@ def test_known_figures_of_the_same_trainings_alone(small, tmp_path):
     assert results.is_known(StudyJob(small, "naive", 0), known)
     assert not results.is_known(StudyJob(small, "naive", 1), known)
     assert not results.is_known(StudyJob(small, "rounds", 0), known)
+
+
+@pytest.mark.parametrize("part", ["missing_labels", "few_annotations", "soft_labels"])
+def test_the_figures_in_docs_are_known_to_the_study(study, part):
+    rows = pd.read_csv(FIGURES / f"{part}.csv")
+    known = results.known_rows(FIGURES, study)
+    assert len(rows) == known["method"].isin(study.parts[part].methods).sum()
 
 
 def row(method, dice, *, organ="liver", case="a", number=0, fold=0):
