@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.round --classes 5 14 --spacing paper native --clock cpu [--confidence]
     OMP_NUM_THREADS=1 python -m benchmarks.round --classes 117 --shape 64 128 128 --memory
+    OMP_NUM_THREADS=1 python -m benchmarks.round --classes 117 --shape 600 512 512 --spacing paper --cases 1 --memory ours
 
 *Plain*, for each case: read and preprocess the raw image, predict it with nnU-Net's sliding window, export the prediction to
 the raw grid (with probabilities where --confidence is asked for), paint the unannotated classes into the raw label map,
@@ -11,7 +12,8 @@ alternates; a ratio is formed within each repetition, and the median and quartil
 
 The network stands in for one: random smooth features and a random 1 x 1 convolution, whose argmax is blobs of every class. Its
 time is measured on both sides; "no net" is without it. --memory measures, in a process each, how far nnU-Net's export rises above
-the logits that it is given, and how far our relabelling (network and window included) rises above the size of these logits.
+the logits that it is given, and how far our relabelling (network and window included) rises above the size of these logits; of an
+image whose export does not fit, ours alone.
 """
 
 import argparse
@@ -269,15 +271,17 @@ def measure_peaks(folder: Path, args: argparse.Namespace) -> dict:
     """Peaks in MiB, each from a process of its own, and ours above the logits over the export's."""
     options = ["--confidence"] if args.confidence else []
     found = {}
-    for way in PEAKS:
+    for way in args.memory or PEAKS:
         command = [sys.executable, "-m", "benchmarks.round", "--peak-of", way, "--folder", str(folder), *options]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         found[f"{way}_mib"] = float(done.stdout.splitlines()[-1])
     data = RoundDataset(folder)
     voxels = math.prod(open_array(data.human / f"{data.cases[0]}_seg.b2nd").shape)
     logits = 2 * data.annotation.space.num_classes * voxels / 2**20
-    ratios = {f"memory_ratio_{way}": (found[f"{way}_mib"] - logits) / found["export_mib"] for way in PEAKS[1:]}
-    return {"logits_mib": logits, **found, **ratios}
+    if "export_mib" in found:
+        ours = [way for way in PEAKS[1:] if f"{way}_mib" in found]
+        found |= {f"memory_ratio_{way}": (found[f"{way}_mib"] - logits) / found["export_mib"] for way in ours}
+    return {"logits_mib": logits, **found}
 
 
 def print_times(rows: list[dict]) -> None:
@@ -297,9 +301,10 @@ def print_peaks(rows: list[dict]) -> None:
     """One line a dataset."""
     heads = f"{'logits':>8}{'+ export':>10}{'ours':>8}{'and net':>9}"
     print(f"{'MiB':<24}{heads}{'(ours - logits) / export':>26}{'and net':>9}")
+    columns = {"logits_mib": "8.0f", "export_mib": "10.0f", "beside_network_mib": "8.0f", "ours_mib": "9.0f"}
+    columns |= {"memory_ratio_beside_network": "26.3f", "memory_ratio_ours": "9.3f"}
     for row in rows:
-        figures = f"{row['logits_mib']:>8.0f}{row['export_mib']:>10.0f}{row['beside_network_mib']:>8.0f}{row['ours_mib']:>9.0f}"
-        print(f"{row['name']:<24}{figures}{row['memory_ratio_beside_network']:>26.3f}{row['memory_ratio_ours']:>9.3f}")
+        print(f"{row['name']:<24}" + "".join(f"{row.get(name, math.nan):>{layout}}" for name, layout in columns.items()))
 
 
 def measure_all(args: argparse.Namespace, root: Path) -> list[dict]:
@@ -310,7 +315,7 @@ def measure_all(args: argparse.Namespace, root: Path) -> list[dict]:
         if not folder.exists():
             make_dataset(folder, num_organs=num_organs, shape=args.shape, spacing=spacing, cases=args.cases)
         row = {"name": f"K={num_organs} {spacing}{' confidence' if args.confidence else ''}"}
-        if args.memory:
+        if args.memory is not None:
             rows.append(row | measure_peaks(folder, args))
             continue
         with tempfile.TemporaryDirectory(dir=root) as scratch:
@@ -332,7 +337,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="cpu")
     parser.add_argument("--confidence", action="store_true", help="a second network ranks; the plain route saves probabilities")
     parser.add_argument("--profile", action="store_true", help="also show where our time goes")
-    parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
+    parser.add_argument("--memory", nargs="*", choices=PEAKS, help="measure peak memory instead: of all three, or of these")
     parser.add_argument("--folder", type=Path, help="keep the datasets here and use them again (default: a temporary folder)")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--peak-of", choices=PEAKS, help=argparse.SUPPRESS)
@@ -346,7 +351,7 @@ def main() -> None:
         rows = measure_all(args, args.folder or Path(temporary))
     facts["load_after"] = round(os.getloadavg()[0], 1)
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    (print_peaks if args.memory else print_times)(rows)
+    (print_times if args.memory is None else print_peaks)(rows)
     if args.json:
         args.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
