@@ -11,9 +11,14 @@ from torch import Tensor
 
 from nnunet_partial.losses.by_label import CaseSums, CaseTables, cross_entropy_gradient, log_mass
 
-# A voxel whose candidates have less than this beside the largest exponential (1) gets its cross entropy by label: a sum of
-# float32 exponentials loses them (exp(-88) is the smallest normal number), a log-sum-exp over the set alone does not.
+# A voxel whose candidates have less than this gets its cross entropy by label: a sum of float32 exponentials loses them (exp(-88)
+# is the smallest normal number), a log-sum-exp over the set alone does not.
 UNDERFLOW = 1e-30
+# Where the largest logit of every voxel lies between minus and plus this, the exponentials are taken of the logits as they are:
+# their sums neither overflow nor vanish, and a pass over the piece is saved, in backward two.
+CALM = 40.0
+# Columns of so many rows at a time: those of more rows, a large power of two apart in memory, push each other out of the cache.
+MOST_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class Piece:
         z: (C, T), as the network gave them.
         labels: (T,).
         rows: The tables of the case.
-        exponentials: (C, T), exp(z - largest z of the voxel).
+        calm: No largest logit is beyond `CALM`.
+        exponentials: (C, T), exp(z) of a calm piece, of others exp(z - largest z of the voxel).
         on, total: (T,), their sums over the voxel's candidate set and over all classes.
         where, ids: (n,) int64, index and label of the labelled voxels.
         faint: (m,) int64, voxels whose cross entropy is done by label.
@@ -64,6 +70,7 @@ class Piece:
     z: Tensor
     labels: Tensor
     rows: Rows
+    calm: bool
     exponentials: Tensor
     on: Tensor
     total: Tensor
@@ -72,9 +79,11 @@ class Piece:
     faint: Tensor
 
     @classmethod
-    def of(cls, z: Tensor, labels: Tensor, rows: Rows, buffer: Tensor) -> "Piece":
-        """Exponentials (written over `buffer`, (C, T)) and their sums."""
-        exponentials = torch.sub(z, z.amax(0), out=buffer).exp_()
+    def of(cls, z: Tensor, labels: Tensor, rows: Rows, buffer: Tensor, *, calm: bool = False) -> "Piece":
+        """Exponentials (written over `buffer`, (C, T)) and their sums; `calm`: it is known to be."""
+        top = None if calm else z.amax(0)
+        calm = calm or bool(top.abs().amax() <= CALM)
+        exponentials = torch.exp(z, out=buffer) if calm else torch.sub(z, top, out=buffer).exp_()
         on, off = rows.shares @ exponentials
         total = off.add_(on)  # equal to `on` to the last bit where every class is a candidate
         where = labels.nonzero()[:, 0]
@@ -83,7 +92,7 @@ class Piece:
         own = torch.where(rows.tables.telling.index_select(0, ids) > 0, own, total.index_select(0, where))
         on.index_copy_(0, where, own)
         faint = (on < UNDERFLOW).nonzero()[:, 0] if on.amin() < UNDERFLOW else where[:0]
-        return cls(z, labels, rows, exponentials, on, total, where, ids, faint)
+        return cls(z, labels, rows, calm, exponentials, on, total, where, ids, faint)
 
     def add(self, sums: CaseSums) -> None:
         """Add the piece to the sums of its case."""
@@ -109,8 +118,10 @@ class Piece:
         sums.overlap += excluded @ looked_for
         sums.excluded_log += excluded.log1p_().sum(0) @ looked_for
 
-    def write_gradient(self, slopes: CaseSums, out: Tensor, factors: Tensor) -> None:
-        """Write the derivative of the loss with respect to z over `out` (C, T); `factors` may be `out`, or room for as much.
+    def write_gradient(self, slopes: CaseSums, out: Tensor, room: Tensor | None) -> None:
+        """Write the derivative of the loss with respect to z over `out` (C, T); `room` (up to MOST_ROWS, T) is written over too.
+
+        Without room, `out` serves, which has to be of the type of the exponentials.
 
         dz_n = p_n (a_n - sum_m a_m p_m + w - w [n is a candidate] / q), a = d loss / d volume, w = d loss / d negative_log; the
         voxels with a label have further terms.
@@ -128,8 +139,10 @@ class Piece:
         labelled = self._labelled_gradient(slopes, share).to(out.dtype)
         background = self.rows.shares[0]
         by_class = torch.stack([slopes.volume, torch.ones_like(background), -background], 1)
-        torch.mm(by_class, by_voxel, out=factors)  # (C, T)
-        torch.mul(self.exponentials, factors, out=out)
+        for first in range(0, len(out), MOST_ROWS):
+            rows = slice(first, first + MOST_ROWS)
+            factors = torch.mm(by_class[rows], by_voxel, out=out[rows] if room is None else room[: len(out) - first])
+            torch.mul(self.exponentials[rows], factors, out=out[rows])
         out.index_copy_(1, self.where, labelled)
         if len(self.faint):
             z, labels = self._faint_voxels()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nnunet_partial.losses.by_label import CaseSums, CaseTables, add_by_label, gradient_by_label
-from nnunet_partial.losses.by_piece import Piece, Rows
+from nnunet_partial.losses.by_piece import MOST_ROWS, Piece, Rows
 from nnunet_partial.losses.sums import CandidateSums, annotated_ids, check
 from nnunet_partial.targets import PartialTarget
 
@@ -50,8 +50,7 @@ class _Sums(torch.autograd.Function):
         ctx.save_for_backward(logits, labels)
         ctx.tables = batch.tables
         sums = batch.zero_sums(exclusion)
-        for case in range(len(labels)):
-            batch.add_case(case, _of_case(sums, case))
+        ctx.calm = [batch.add_case(case, _of_case(sums, case)) for case in range(len(labels))]
         ctx.mark_non_differentiable(sums[0])
         return sums
 
@@ -63,7 +62,7 @@ class _Sums(torch.autograd.Function):
         gradient = torch.empty_like(batch.logits)
         with torch.autocast(logits.device.type, enabled=False):
             for case in range(len(gradient)):
-                batch.write_gradient(case, _of_case((None, *slopes), case), gradient[case])
+                batch.write_gradient(case, _of_case((None, *slopes), case), gradient[case], calm=ctx.calm[case])
         return gradient.view(logits.shape), None, None, None, None, None
 
 
@@ -80,44 +79,46 @@ class _Batch:
         zeros = [self.logits.new_zeros(shape, dtype=self.dtype) for shape in shapes]
         return tuple(zeros) if exclusion else (*zeros[:4], None, None)
 
-    def add_case(self, case: int, sums: CaseSums) -> None:
-        """Add the voxels of a case to its sums."""
+    def add_case(self, case: int, sums: CaseSums) -> bool:
+        """Add the voxels of a case to its sums; whether all of its pieces are calm."""
         if isinstance(self.tables[case], CaseTables):
             add_by_label(sums, self.logits[case].to(self.dtype), self.labels[case].long(), self.tables[case])
-            return
-        (buffer,) = self._buffers(1)
-        for _, piece in self._pieces(case, buffer):
+            return False
+        calm = True
+        for _, piece in self._pieces(case, self._buffer()):
             piece.add(sums)
+            calm &= piece.calm
+        return calm
 
-    def write_gradient(self, case: int, slopes: CaseSums, out: Tensor) -> None:
-        """Write the gradient (C, V) of a case; rounded to the type of the logits last of all."""
+    def write_gradient(self, case: int, slopes: CaseSums, out: Tensor, *, calm: bool) -> None:
+        """Write the gradient (C, V) of a case (`calm`: it is known to be), rounded to the type of the logits last of all."""
         if isinstance(self.tables[case], CaseTables):
             z, labels = self.logits[case].to(self.dtype), self.labels[case].long()
             out.copy_(gradient_by_label(slopes, z, labels, self.tables[case]))
             return
-        directly = out.dtype == self.dtype and out.stride(1) == 1
-        buffer, *second = self._buffers(1 if directly else 2)
-        for columns, piece in self._pieces(case, buffer):
-            part = out[:, columns]
-            piece.write_gradient(slopes, part, part if directly else second[0][:, : len(piece.on)])
+        buffer = self._buffer()
+        directly = len(out) <= MOST_ROWS and out.dtype == self.dtype and out.stride(1) == 1
+        room = None if directly else torch.empty_like(buffer[:MOST_ROWS])
+        for columns, piece in self._pieces(case, buffer, calm=calm):
+            piece.write_gradient(slopes, out[:, columns], None if room is None else room[:, : len(piece.on)])
 
     @property
     def dtype(self) -> torch.dtype:
         """float32, or float64 where the logits are."""
         return torch.promote_types(self.logits.dtype, torch.float32)
 
-    def _buffers(self, number: int) -> Tensor:
+    def _buffer(self) -> Tensor:
         num_classes, voxels = self.logits.shape[1:]
         size = self.logits.numel() * self.dtype.itemsize // PIECES
         size = min(max(size, SMALLEST_PIECE), LARGEST_PIECE)
         columns = min(voxels, max(1, size // (num_classes * self.dtype.itemsize)))
-        return self.logits.new_empty(number, num_classes, columns, dtype=self.dtype)
+        return self.logits.new_empty(num_classes, columns, dtype=self.dtype)
 
-    def _pieces(self, case: int, buffer: Tensor) -> Iterator[tuple[slice, Piece]]:
+    def _pieces(self, case: int, buffer: Tensor, *, calm: bool = False) -> Iterator[tuple[slice, Piece]]:
         for start in range(0, self.logits.shape[2], buffer.shape[1]):
             columns = slice(start, start + buffer.shape[1])
             z, labels = self.logits[case, :, columns], self.labels[case, columns]
-            yield columns, Piece.of(z.to(self.dtype), labels, self.tables[case], buffer[:, : len(labels)])
+            yield columns, Piece.of(z.to(self.dtype), labels, self.tables[case], buffer[:, : len(labels)], calm=calm)
 
 
 def _of_case(sums: tuple[Tensor | None, ...], case: int) -> CaseSums:

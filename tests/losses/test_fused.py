@@ -125,6 +125,17 @@ class TestEqualsThePlainVersion:
         assert_close(gradient[0, :, 0], expected / 4)
         assert_equals_plain(MarginalExclusionLoss(), logits, target)
 
+    @pytest.mark.parametrize("shift", [-1000.0, -60.0, -30.0, 30.0, 60.0, 1000.0])
+    @every_loss
+    def test_a_number_added_to_all_logits_of_a_case_changes_nothing(self, loss, shift):
+        """Whether exponentials are taken of the logits as they are, or of what they lack to the largest; in one case of three."""
+        logits, target = many_labels(40)
+        logits = logits.double()
+        shifted = logits.clone()
+        shifted[1] += shift
+        expected = value_and_gradient(loss(), logits, target)
+        assert_close(value_and_gradient(loss(), shifted, target), expected, rtol=1e-9, atol=1e-12)
+
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     @every_loss
     def test_half_precision_under_autocast(self, loss, dtype):
