@@ -149,7 +149,7 @@ def test_known_figures_of_the_same_trainings_alone(small, tmp_path):
     assert not results.is_known(StudyJob(small, "rounds", 0), known)
 
 
-@pytest.mark.parametrize("part", ["missing_labels", "few_annotations", "soft_labels"])
+@pytest.mark.parametrize("part", sorted(file.stem for file in FIGURES.glob("*.csv")))
 def test_the_figures_in_docs_are_known_to_the_study(study, part):
     rows = pd.read_csv(FIGURES / f"{part}.csv")
     known = results.known_rows(FIGURES, study)
