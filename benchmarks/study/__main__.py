@@ -5,6 +5,7 @@
     python -m benchmarks.study --data DIR/btcv --out OUT --parts pooling recipe  two parts of it
     python -m benchmarks.study --data DIR/btcv --out OUT --known docs/study      what has no figures there yet
     python -m benchmarks.study --out OUT --tables-only                           judges what is there, and trains nothing
+    python -m benchmarks.study --out OUT --known docs/study --tables-only        the tables of the docs, out of their figures
 
 DIR/btcv holds img/imgNNNN.nii.gz and label/labelNNNN.nii.gz of BTCV, 24 scans here. benchmarks/study/study.yaml says what is
 trained: datasets of which labels are taken away or drawn by several annotators, methods, what is compared. All networks have the
@@ -12,8 +13,9 @@ tiny plan (5 mm voxels, patches of 32 x 48 x 48, 8 to 64 features) and one threa
 held-out scan is judged by its untouched labels.
 
 A rerun skips what is finished and goes on where a job stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a file
-a job), jobs/ (what each took), PART.csv (a row a method, fold, round, case and organ), PART.png and PART.md (what is printed). A
-changed entry of study.yaml is noticed: what was trained otherwise is refused in OUT, and left out of --known.
+a job), jobs/ (what each took), PART.csv (a row a method, fold, round, case and organ), PART_rounds.csv (what rounds labelled),
+PART.png and PART.md (what is printed). A changed entry of study.yaml is noticed: what was trained otherwise is refused in OUT,
+and left out of --known.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from pathlib import Path
 from benchmarks.study.job import StudyJob, in_order
 from benchmarks.study.judge import WITH_PROBABILITIES
 from benchmarks.study.protocol import STUDY, Study, read_study
-from benchmarks.study.results import is_known, known_rows, write_part
+from benchmarks.study.results import is_known, known_figures, write_part
 from benchmarks.study.train import train
 
 
@@ -38,7 +40,7 @@ def main() -> None:
     if args.folds:
         study = study.model_copy(update={"folds": tuple(args.folds)})
     jobs = in_order([job for name in study.parts for job in jobs_of(study, name)])
-    known = known_rows(args.known, study)
+    known = known_figures(args.known, study)
     if not args.tables_only:
         out.mkdir(parents=True, exist_ok=True)
         wanted = [job for job in jobs if args.methods is None or job.method in args.methods]
@@ -59,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="these alone, and what they go on from")
     parser.add_argument("--folds", type=int, nargs="+", metavar="F", help="of five (default: the study's)")
     parser.add_argument(
-        "--known", type=Path, metavar="FOLDER", help="PART.csv of an earlier run: what is there is not trained again"
+        "--known", type=Path, metavar="FOLDER", help="with PART.csv of an earlier run: what is there is not trained again"
     )
     parser.add_argument("--processes", type=int, default=2, help="jobs at a time, a thread each (default: 2)")
     parser.add_argument("--tables-only", action="store_true", help="judge what is there, and train nothing")

@@ -39,6 +39,11 @@ class StudyJob(Job):
         return self.parent.name if self.entry.after else ""
 
     @property
+    def run(self) -> dict[str, str | int]:
+        """By which its figures are known: the method, its digest and the fold."""
+        return {"method": self.method, "digest": self.study.digest(self.method), "fold": self.fold}
+
+    @property
     def entry(self) -> Method:
         """What the study says of the method."""
         return self.study.methods[self.method]

@@ -1,7 +1,9 @@
 """The figures of a part: those of this run, and those that are known already."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,64 +14,97 @@ from benchmarks.study.protocol import Study, several
 from nnunet_partial.labels import replacing
 
 RUN = ["method", "digest", "fold"]
+OF_ROUNDS = "_rounds"
+DIGITS = 5  # significant ones, of what is kept and of what tables are made from
 
 
-def known_rows(folder: Path | None, study: Study) -> pd.DataFrame:
-    """The rows of PART.csv in a folder that were made as the study would make them now.
+@dataclass(frozen=True)
+class Known:
+    """Figures that need not be made again.
+
+    Attributes:
+        rows: A row a method, fold, round, case and organ.
+        rounds: A row a method, fold, round of pseudo-labels and organ.
+    """
+
+    rows: pd.DataFrame
+    rounds: pd.DataFrame
+
+
+def known_figures(folder: Path | None, study: Study) -> Known:
+    """What was made in an earlier run as the study would make it now, out of PART.csv and PART_rounds.csv.
 
     Args:
-        folder: Of an earlier run, on this machine or another; None for nothing.
+        folder: Of that run, on this machine or another; None for nothing.
         study: By which trainings are told from others of the same name.
     """
-    files = [folder / f"{name}.csv" for name in study.parts] if folder else []
-    found = pd.concat([pd.DataFrame(columns=list(KEYS)), *(pd.read_csv(file) for file in files if file.exists())])
-    digests = {method: study.digest(method) for method in study.methods}
-    return found[found["digest"] == found["method"].map(digests)]
+    return Known(_known(folder, study, ""), _known(folder, study, OF_ROUNDS))
 
 
-def is_known(job: StudyJob, known: pd.DataFrame) -> bool:
+def is_known(job: StudyJob, known: Known) -> bool:
     """Whether there are rows of a job's last round."""
-    own = known[(known["method"] == job.method) & (known["fold"] == job.fold)]
+    own = known.rows[(known.rows["method"] == job.method) & (known.rows["fold"] == job.fold)]
     return bool((own["round"] == job.rounds).any())
 
 
-def write_part(name: str, jobs: Sequence[StudyJob], known: pd.DataFrame, out: Path) -> str:
-    """Write PART.csv, PART.png and PART.md into `out`, and return the text; empty where nothing is there yet.
+def write_part(name: str, jobs: Sequence[StudyJob], known: Known, out: Path) -> str:
+    """Write PART.csv, PART_rounds.csv, PART.png and PART.md into `out`, and return the text; empty where nothing is there yet.
 
     Args:
         name: The part.
         jobs: All of the study.
-        known: Rows that need not be made.
+        known: Figures that need not be made.
         out: The study's folder.
     """
     study = jobs[0].study
     part = study.parts[name]
     shown = {method for group in part.groups for value in group.methods.values() for method in several(value)}
-    own = [job for job in jobs if job.method in part.methods]
     of_part = [job for job in jobs if job.method in shown | set(part.methods)]
-    make_rows = rows_by_annotators if part.judged == WITH_PROBABILITIES else rows_by_labels
+    own = [job for job in of_part if job.method in part.methods]
     done = [job for job in of_part if job.is_done(out)]
-    rows = pd.DataFrame([row for job in done for row in make_rows(job, out)])
-    rest = known[known["method"].isin({job.method for job in of_part})]
-    if len(rows):
-        made = set(map(tuple, rows[RUN].drop_duplicates().to_numpy()))
-        rest = rest[[key not in made for key in map(tuple, rest[RUN].to_numpy())]]
-    rows = pd.concat([frame for frame in (rows, rest) if len(frame)] or [rows]).dropna(axis=1, how="all")
+    make_rows = rows_by_annotators if part.judged == WITH_PROBABILITIES else rows_by_labels
+    rows = _with_known((row for job in done for row in make_rows(job, out)), known.rows, of_part)
     if rows.empty:
         return ""
-    order = {method: position for position, method in enumerate(study.methods)}
-    rows = rows.sort_values(
-        ["method", "fold", "round", "case"], key=lambda of: of.map(order) if of.name == "method" else of, kind="stable"
-    )
-    with replacing(out / f"{name}.csv") as temporary:
-        rows[rows["method"].isin(part.methods)].to_csv(temporary, index=False, float_format="%.5g")
+    out.mkdir(parents=True, exist_ok=True)
+    _write(rows[rows["method"].isin(part.methods)], out / f"{name}.csv")
     if part.judged == WITH_PROBABILITIES:
         calibrated = pd.DataFrame([row for job in done for row in calibration(job, out)])
         blocks = annotators_tables.blocks(part, rows, calibrated) if len(calibrated) else []
     else:
-        blocks = [*tables.blocks(part, rows), *rounds_tables.blocks(own, rows, out)]
+        rounds = _with_known((row for job in done for row in rounds_tables.audit_rows(job, out)), known.rounds, own)
+        if len(rounds):
+            _write(rounds, out / f"{name}{OF_ROUNDS}.csv")
+        blocks = [*tables.blocks(part, rows), *rounds_tables.blocks(own, rows, rounds)]
         figures.draw(part, rows, out / f"{name}.png")
     text = "\n\n".join([f"# {part.title}", *blocks]) + "\n"
     with replacing(out / f"{name}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     return text
+
+
+def _known(folder: Path | None, study: Study, kind: str) -> pd.DataFrame:
+    files = [folder / f"{name}{kind}.csv" for name in study.parts] if folder else []
+    found = pd.concat([pd.DataFrame(columns=list(KEYS)), *(pd.read_csv(file) for file in files if file.exists())])
+    digests = {method: study.digest(method) for method in study.methods}
+    return found[found["digest"] == found["method"].map(digests)]
+
+
+def _with_known(made: Iterable[dict[str, Any]], known: pd.DataFrame, jobs: Sequence[StudyJob]) -> pd.DataFrame:
+    """What was made, and what is known of jobs of which nothing was; in the order of the jobs' methods, folds and rounds."""
+    rows = pd.DataFrame(made)
+    numbers = rows.select_dtypes("float").columns
+    rows[numbers] = rows[numbers].map(lambda value: float(f"{value:.{DIGITS}g}"))
+    order = {method: place for place, method in enumerate(dict.fromkeys(job.method for job in jobs))}
+    known = known[known["method"].isin(order)]
+    if len(rows):
+        runs = set(map(tuple, rows[RUN].to_numpy()))
+        known = known[[run not in runs for run in map(tuple, known[RUN].to_numpy())]]
+    found = pd.concat([frame for frame in (rows, known) if len(frame)] or [known]).dropna(axis=1, how="all")
+    by = [key for key in ("method", "fold", "round", "case") if key in found]
+    return found.sort_values(by, key=lambda of: of.map(order) if of.name == "method" else of, kind="stable")
+
+
+def _write(rows: pd.DataFrame, file: Path) -> None:
+    with replacing(file) as temporary:
+        rows.to_csv(temporary, index=False, float_format=f"%.{DIGITS}g")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,27 +23,30 @@ CONFIDENCE_TEXT = """## Confidence
 How well a criterion ranks the predictions that a round could relabel, right ones before wrong ones: %, mean over organs
 (± standard deviation over folds). In round 1 criteria rank the predictions of the same network; later, each those of its own that
 it has not labelled yet. A criterion that says nothing has an AUC of 50."""
+LABELLED = ("share_added", "precision", "recall")
 RANKED = ("auc", "ap_success", "ap_error")
 RANKING = ("mcp", "confidence")  # criteria that rank
 
 
-def blocks(jobs: Sequence[StudyJob], rows: pd.DataFrame, out: Path) -> Iterator[str]:
-    """Titles, tables and what has to be known to read them; nothing where no job had rounds here.
+def audit_rows(job: StudyJob, out: Path) -> Iterator[dict[str, Any]]:
+    """What each round of a job did with each organ, over all sources; nothing where it has no rounds."""
+    for row in read_audit(job.files(out)) if job.rounds else ():
+        if row.source == ALL_SOURCES and row.round:
+            found = row.as_dict()
+            yield {**job.run, **{name: found[name] for name in ("round", "class", *LABELLED, *RANKED)}}
+
+
+def blocks(jobs: Sequence[StudyJob], rows: pd.DataFrame, audits: pd.DataFrame) -> Iterator[str]:
+    """Titles, tables and what has to be known to read them; nothing where there were no rounds.
 
     Args:
         jobs: Of which some go on with rounds of pseudo-labels.
         rows: A row a method, fold, round, case and organ.
-        out: The study's folder, which has their audits.
+        audits: A row a method, fold, round and organ, as `audit_rows` has it.
     """
-    audits = pd.DataFrame(
-        {"method": job.method, "fold": job.fold, **row.as_dict()}
-        for job in jobs
-        if job.rounds and job.is_done(out)
-        for row in read_audit(job.files(out))
-    )
     if audits.empty:
         return
-    audits = audits[(audits["source"] == ALL_SOURCES) & (audits["round"] > 0)]
+    audits = audits.reindex(columns=[*audits.columns.difference([*LABELLED, *RANKED]), *LABELLED, *RANKED])
     yield ROUNDS_TEXT
     yield rounds_table({job.method: job for job in jobs}, rows, audits)
     ranking = {job.method: job.entry.rounds.criterion for job in jobs if job.rounds and job.entry.rounds.criterion in RANKING}
@@ -59,14 +63,14 @@ def rounds_table(jobs: dict[str, StudyJob], rows: pd.DataFrame, audits: pd.DataF
         folds = sorted(own["fold"].unique())
         lines.append([method, "0", "-", "-", "-", _mean(dice.reindex([(jobs[method].entry.after, 0, fold) for fold in folds]))])
         for number, of_round in own.groupby("round"):
-            labelled = [_mean(of_round[column]) for column in ("share_added", "precision", "recall")]
+            labelled = [_mean(of_round[column]) for column in LABELLED]
             lines.append([method, str(number), *labelled, _mean(dice.reindex([(method, number, fold) for fold in folds]))])
     return markdown_table(["method", "round", "added", "precision", "recall", "Dice"], lines, left=["method"])
 
 
 def confidence_table(ranking: dict[str, str], organs: pd.DataFrame) -> str:
     """Each criterion's ranking in each round."""
-    folds = organs.groupby(["round", "method", "fold"], sort=False)[list(RANKED)].mean()
+    folds = organs.groupby(["round", "method", "fold"])[list(RANKED)].mean()
     keys = sorted(folds.index.droplevel("fold").unique(), key=lambda key: (key[0], list(ranking).index(key[1])))
     lines = [
         [str(number), method, ranking[method], *(mean_and_spread(folds.loc[number, method][name]) for name in RANKED)]

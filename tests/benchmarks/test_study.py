@@ -17,6 +17,7 @@ from nnunet_partial.dataset_conversion.simulation.mix import MixSource, deal
 from nnunet_partial.training.settings import TrainingSettings
 
 FIGURES = Path(__file__).parents[2] / "docs" / "study"
+PAGES = {"pooling": "pooling.md", "recipe": "recipe.md", "few_annotations": "few_annotations.md"}  # part -> has its tables
 CASES = [f"case_{number:02d}" for number in range(24)]
 SMALL = {
     "lengths": {"epochs": 10, "iterations": 5},
@@ -142,18 +143,30 @@ def test_what_another_study_trained_is_refused(small, tmp_path):
 def test_known_figures_of_the_same_trainings_alone(small, tmp_path):
     rows = [{"method": "naive", "digest": digest, "fold": 0, "round": 0} for digest in (small.digest("naive"), "00000000")]
     pd.DataFrame(rows).to_csv(tmp_path / "one.csv", index=False)
-    known = results.known_rows(tmp_path, small)
-    assert len(known) == 1
+    known = results.known_figures(tmp_path, small)
+    assert len(known.rows) == 1
     assert results.is_known(StudyJob(small, "naive", 0), known)
     assert not results.is_known(StudyJob(small, "naive", 1), known)
     assert not results.is_known(StudyJob(small, "rounds", 0), known)
 
 
-@pytest.mark.parametrize("part", sorted(file.stem for file in FIGURES.glob("*.csv")))
-def test_the_figures_in_docs_are_known_to_the_study(study, part):
-    rows = pd.read_csv(FIGURES / f"{part}.csv")
-    known = results.known_rows(FIGURES, study)
-    assert len(rows) == known["method"].isin(study.parts[part].methods).sum()
+@pytest.mark.parametrize("file", sorted(FIGURES.glob("*.csv")), ids=lambda file: file.stem)
+def test_the_figures_in_docs_are_known_to_the_study(study, file):
+    part = file.stem.removesuffix(results.OF_ROUNDS)
+    known = results.known_figures(FIGURES, study)
+    rows = known.rows if part == file.stem else known.rounds
+    assert len(pd.read_csv(file)) == rows["method"].isin(study.parts[part].methods).sum()
+
+
+@pytest.mark.parametrize(("part", "page"), PAGES.items())
+def test_the_tables_in_docs_are_those_of_their_figures(study, part, page, tmp_path):
+    jobs = [StudyJob(study, method, fold) for method in study.methods for fold in study.folds]
+    text = results.write_part(part, jobs, results.known_figures(FIGURES, study), tmp_path)
+    tables_of = [block.strip() for block in text.split("\n\n") if block.startswith("| ")]
+    written = (FIGURES.parent / page).read_text(encoding="utf-8")
+    assert tables_of
+    assert [table for table in tables_of if table not in written] == []
+    assert pd.read_csv(tmp_path / f"{part}.csv").equals(pd.read_csv(FIGURES / f"{part}.csv"))
 
 
 def row(method, dice, *, organ="liver", case="a", number=0, fold=0):
