@@ -13,7 +13,7 @@ from nnunet_partial.dataset_conversion.anatomy import anatomy_notes
 from nnunet_partial.dataset_conversion.case_job import CaseJob
 from nnunet_partial.dataset_conversion.case_labels import our_labels
 from nnunet_partial.dataset_conversion.image_files.dicom import read_series
-from nnunet_partial.dataset_conversion.image_files.nifti import image_header, label_header, linkable_header, write_nifti
+from nnunet_partial.dataset_conversion.image_files.nifti import image_header, linkable_header, write_labels, write_nifti
 from nnunet_partial.dataset_conversion.image_files.volume import (
     NIBABEL_ERRORS,
     Volume,
@@ -48,10 +48,10 @@ def convert_case(job: CaseJob) -> CaseRecord:
         labels, own_notes = our_labels(job, job.plan, original, job.case.label_files)
         notes = [*own_notes, *notes]
     image, header, image_notes = _place_image(job, original)
-    write_nifti(labels, label_header(header, labels.dtype), job.label_file)
+    write_labels(labels, header, job.label_file)
     for name, path in job.annotator_files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_nifti(drawn[name], label_header(header, drawn[name].dtype), path)
+        write_labels(drawn[name], header, path)
     notes = [*original.notes, *image_notes, *notes, *anatomy_notes(labels, image, job.protocol, is_ct=job.is_ct)]
     counts = count_voxels(labels)
     return CaseRecord(

@@ -11,7 +11,7 @@ import nibabel as nib
 from nnunet_partial.dataset_conversion.case_job import FILE_ENDING
 from nnunet_partial.dataset_conversion.duplicates.merge_cases import merge_fault, merge_labels, plan_merge
 from nnunet_partial.dataset_conversion.duplicates.scan_groups import record_groups
-from nnunet_partial.dataset_conversion.image_files.nifti import label_header, write_nifti
+from nnunet_partial.dataset_conversion.image_files.nifti import write_labels
 from nnunet_partial.dataset_conversion.image_files.volume import read_labels, to_ras
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.labels import (
@@ -121,7 +121,7 @@ def _merge_group(
     labels, notes = merge_labels([volume.array for volume in volumes], protocols, plan)
     behind = [record.identifier for record in records[1:] if record.annotators]
     notes += [f"the label maps of single annotators of {_quoted(behind)} are left behind"] if behind else []
-    write_nifti(labels, label_header(nib.load(files[0]).header, labels.dtype), building / "labelsTr" / files[0].name)
+    write_labels(labels, nib.load(files[0]).header, building / "labelsTr" / files[0].name)
     counts = count_labels(labels)
     counts.pop(0, None)
     record = records[0].model_copy(

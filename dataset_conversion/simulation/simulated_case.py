@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 
 from nnunet_partial.dataset_conversion.case import link_file
-from nnunet_partial.dataset_conversion.image_files.nifti import label_header, write_nifti
+from nnunet_partial.dataset_conversion.image_files.nifti import write_labels
 from nnunet_partial.dataset_conversion.image_files.volume import Volume, read_labels
 from nnunet_partial.dataset_conversion.majority import majority_labels
 from nnunet_partial.dataset_conversion.simulation.annotators import draw_label_maps
@@ -34,7 +34,7 @@ def _write_fewer(place: SimulationFolder, case: SimulatedCase) -> dict[int, int]
         link_file(original, path, copy=False)
         return place.source.cases[case.identifier].label_counts
     labels, header = _read(place, case.identifier, case.mapping)
-    write_nifti(labels.array, label_header(header, labels.array.dtype), path)
+    write_labels(labels.array, header, path)
     return count_labels(labels.array)
 
 
@@ -51,7 +51,7 @@ def _write_drawn(place: SimulationFolder, identifier: str) -> dict[int, int]:
     for path, labels in maps.items():
         if ignored is not None:
             labels[truth.array == ignored] = ignored
-        write_nifti(labels, label_header(header, labels.dtype), path)
+        write_labels(labels, header, path)
     return {} if identifier in place.plan.held_out else count_labels(maps[place.label_of(identifier)])
 
 

@@ -151,7 +151,7 @@ def test_a_file_that_may_not_be_read_is_named(spleen, monkeypatch):
 
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_a_full_disk_stops_at_once_and_a_rerun_goes_on(spleen, monkeypatch, num_processes):
-    write = case_module.write_nifti
+    write = case_module.write_labels
 
     def fill_up(array, header, path):
         if "spleen_10" in path.name:
@@ -159,7 +159,7 @@ def test_a_full_disk_stops_at_once_and_a_rerun_goes_on(spleen, monkeypatch, num_
         write(array, header, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(case_module, "write_nifti", fill_up)
+        patch.setattr(case_module, "write_labels", fill_up)
         with pytest.raises(ConversionError, match=r"no space left below .*free some and run again"):
             convert(spleen, skip_bad=True, num_processes=num_processes)  # a full disk is no bad case
     folder = convert(spleen)

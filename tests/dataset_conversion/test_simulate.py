@@ -180,11 +180,11 @@ def test_a_killed_run_goes_on_where_it_stopped(source, raw, tmp_path, monkeypatc
             path.with_name(f".{path.name}.1.tmp.nii.gz").write_bytes(b"half")
             raise KeyboardInterrupt
         written.append(path)
-        write_nifti(array, header, path)
+        write_labels(array, header, path)
 
-    write_nifti = simulated_case.write_nifti
+    write_labels = simulated_case.write_labels
     with monkeypatch.context() as patch:
-        patch.setattr(simulated_case, "write_nifti", killed)
+        patch.setattr(simulated_case, "write_labels", killed)
         with pytest.raises(KeyboardInterrupt):
             missing(source, raw=raw, number=512)
     folder = raw / "Dataset512_Less"
@@ -247,7 +247,7 @@ def test_a_full_disk_stops_at_once(source, raw, monkeypatch):
     folder = missing(source, raw=raw)
     for path in (folder / "labelsTr").iterdir():
         path.unlink()
-    monkeypatch.setattr(simulated_case, "write_nifti", full)
+    monkeypatch.setattr(simulated_case, "write_labels", full)
     assert "no space left below" in faults_of(missing, source, raw=raw)
     assert len(tried) <= 2
     assert not (folder / "dataset.json").exists()  # it was true of a finished dataset only

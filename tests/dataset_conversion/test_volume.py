@@ -1,14 +1,19 @@
 """Arrays and their place in the patient: turned, written and read back without a change."""
 
+import gzip
+from dataclasses import replace
+
+import imagecodecs
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from native_sources import save
 
-from nnunet_partial.dataset_conversion.image_files.nifti import image_header, linkable_header, write_nifti
+from nnunet_partial.dataset_conversion.image_files.nifti import image_header, linkable_header, write_labels, write_nifti
 from nnunet_partial.dataset_conversion.image_files.volume import (
     Volume,
     bounding_box,
@@ -20,6 +25,7 @@ from nnunet_partial.dataset_conversion.image_files.volume import (
     with_square_axes,
 )
 
+FACES = [(slice(None),) * axis + (place,) for axis in range(3) for place in (0, -1)]
 AXES = [x + y + z for x in "RL" for y in "AP" for z in "SI"] + ["IPL", "ASR", "PIR", "SLA"]
 
 
@@ -50,6 +56,35 @@ def test_stored_values_and_scale_survive_writing(tmp_path, dtype):
     assert (back.slope, back.inter) == (0.5, -1024)
     np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "a.nii.gz").dataobj), array * 0.5 - 1024)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_every_reader_reads_a_written_label_map(tmp_path, array, monkeypatch, dtype, fast):
+    monkeypatch.setattr(imagecodecs.ZLIBNG, "available", fast and imagecodecs.ZLIBNG.available)
+    image = Volume(array.astype(np.int16), np.diag([1.5, 1.5, 3, 1]), slope=2.0, inter=-1024)
+    labels = np.zeros((64, 48, 40), dtype)
+    labels[10:30, 5:20, 3:9] = np.random.default_rng(0).integers(1, 14, (20, 15, 6))
+    path = tmp_path / "labels.nii.gz"
+    write_labels(labels, image_header(replace(image, array=np.zeros(labels.shape, np.int16))), path)
+    assert gzip.decompress(path.read_bytes())[352:] == labels.tobytes(order="F")  # the standard library checks the sum
+    back = read_nifti(path)
+    np.testing.assert_array_equal(back.array, labels)
+    assert (back.array.dtype, back.slope, back.inter) == (dtype, 1, 0)
+    np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), labels)
+    by_itk = SimpleITK.ReadImage(str(path))
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(by_itk).transpose(2, 1, 0), labels)
+    np.testing.assert_allclose(itk_affine(by_itk), image.affine, atol=1e-5)
+
+
+@given(arrays(bool, st.tuples(*[st.integers(1, 5)] * 3)), st.booleans())
+def test_a_bounding_box_is_the_smallest(mask, in_files_order):
+    box = bounding_box(np.asfortranarray(mask) if in_files_order else mask)
+    outside = mask.copy()
+    outside[box] = False
+    assert not outside.any()
+    found = mask[box]
+    assert found.size == 0 if not mask.any() else all(found[face].any() for face in FACES)
 
 
 def test_nibabel_and_itk_see_a_written_file_at_one_place(tmp_path, array):
