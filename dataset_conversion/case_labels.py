@@ -63,7 +63,7 @@ def _with_our_ids(plan: LabelPlan, labels: np.ndarray, image: Volume) -> tuple[n
 
 def _remap(labels: np.ndarray, mapping: dict[int, int]) -> np.ndarray:
     """`remap_labels`, reading only the box that holds anything: organs fill a tenth of a scan."""
-    box = bounding_box(labels != 0)
+    box = bounding_box(labels)
     part = remap_labels(labels[box].copy(order="K"), mapping)  # in the file's own order of voxels: exchanging axes is slow
     remapped = np.zeros(labels.shape, dtype=part.dtype, order="F")
     remapped[box] = part

@@ -80,7 +80,7 @@ def majority_labels(label_maps: Sequence[np.ndarray], protocols: Sequence[Annota
 
 def _box_of_all(label_maps: Sequence[np.ndarray]) -> tuple[slice, slice, slice]:
     """The smallest box outside of which nobody drew anything."""
-    boxes = [box for labels in label_maps if (box := bounding_box(labels != 0))[0].stop]
+    boxes = [box for labels in label_maps if (box := bounding_box(labels))[0].stop]
     if not boxes:
         return (slice(0, 0),) * 3
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))

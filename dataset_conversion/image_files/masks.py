@@ -41,7 +41,7 @@ class MaskPainter:
             self._labels, self._first = Volume(np.zeros(mask.array.shape, dtype=self._dtype, order="F"), mask.affine), name
         elif mask.array.shape != self._labels.array.shape or not same_grid(self._labels, mask):
             raise ValueError(f"masks '{self._first}' and '{name}' lie on different grids; all masks of a case share one")
-        box = bounding_box(mask.array != 0)
+        box = bounding_box(mask.array)
         part, below = mask.array[box], self._labels.array[box]
         drawn = part != 0
         if part.size and not np.array_equal(drawn, part == part.max()):

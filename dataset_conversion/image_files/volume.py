@@ -187,10 +187,10 @@ def has_identity_affine(volume: Volume) -> bool:
     return bool(np.array_equal(volume.affine[:3, :3], np.eye(3)))
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """The smallest box that holds a mask; a box without voxels where the mask is empty."""
+def bounding_box(array: np.ndarray) -> tuple[slice, slice, slice]:
+    """The smallest box that holds all that is not 0; a box without voxels where all is."""
     box = [slice(None)] * 3
     for axis in (2, 1, 0):  # the slowest axis of a file first: what it leaves out need not be read again
-        hit = np.flatnonzero(mask[tuple(box)].any(axis=tuple(other for other in range(3) if other != axis)))
+        hit = np.flatnonzero(array[tuple(box)].any(axis=tuple(other for other in range(3) if other != axis)))
         box[axis] = slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 0)
     return tuple(box)

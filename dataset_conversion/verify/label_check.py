@@ -106,7 +106,7 @@ def _volume_findings(name: str, organ: _Organ, bounds: Plausible, voxel_ml: floa
 
 def _organs(labels: np.ndarray) -> dict[int, _Organ]:
     """The components of every label id, 26 neighbours."""
-    box = bounding_box(labels != 0)
+    box = bounding_box(labels)
     part = np.ascontiguousarray(labels[box].T, dtype=np.int16)  # label maps may hold their whole numbers as floats
     if part.size == 0:
         return {}
