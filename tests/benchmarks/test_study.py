@@ -17,7 +17,12 @@ from nnunet_partial.dataset_conversion.simulation.mix import MixSource, deal
 from nnunet_partial.training.settings import TrainingSettings
 
 FIGURES = Path(__file__).parents[2] / "docs" / "study"
-PAGES = {"pooling": "pooling.md", "recipe": "recipe.md", "few_annotations": "few_annotations.md"}  # part -> has its tables
+PAGES = {  # part -> page with its tables
+    "pooling": "pooling.md",
+    "pooling_longer": "pooling.md",
+    "recipe": "recipe.md",
+    "few_annotations": "few_annotations.md",
+}
 CASES = [f"case_{number:02d}" for number in range(24)]
 SMALL = {
     "lengths": {"epochs": 10, "iterations": 5},
