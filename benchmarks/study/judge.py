@@ -19,7 +19,7 @@ WITH_PROBABILITIES = "annotators"  # a part that is judged so
 
 def rows_by_labels(job: StudyJob, out: Path) -> Iterator[dict[str, Any]]:
     """Every validation case and organ after every round that is there, by the labels of all organs."""
-    minutes = job.seconds(out) / 60
+    run, minutes = job.run, job.seconds(out) / 60
     for number in range(1, job.rounds + 1) if job.rounds else [0]:
         predictions = job.validation(out, number)
         if not (predictions / "summary.json").exists():
@@ -27,27 +27,28 @@ def rows_by_labels(job: StudyJob, out: Path) -> Iterator[dict[str, Any]]:
         classes = annotation_of(out, job.dataset).space.classes
         for case in _full_summary(job, predictions, out)["metric_per_case"]:
             for name, metrics in zip(classes, case["metrics"].values(), strict=True):
-                where = {**job.run, "round": number, "case": case["identifier"], "class": name}
+                where = {**run, "round": number, "case": case["identifier"], "class": name}
                 yield {**where, **{figure: metrics[figure] for figure in FIGURES}, "minutes": minutes}
 
 
 def rows_by_annotators(job: StudyJob, out: Path) -> Iterator[dict[str, Any]]:
     """Every validation case and organ: against the annotators, and (`Dice_truth`) against what they were made from."""
     truth = _full_summary(job, job.validation(out), out)
-    annotation = annotation_of(out, job.dataset)
+    run, annotation = job.run, annotation_of(out, job.dataset)
     dice = {case["identifier"]: list(case["metrics"].values()) for case in truth["metric_per_case"]}
     for case in _agreement(job, out)["per_case"]:
         for name, true in zip(annotation.space.classes, dice[case["identifier"]], strict=True):
             found = case["classes"][name]
-            where = {**job.run, "round": 0, "case": case["identifier"], "class": name}
+            where = {**run, "round": 0, "case": case["identifier"], "class": name}
             at_levels = {f"Dice_{level}": figures["Dice"] for level, figures in found["levels"].items()}
             yield {**where, **found, **at_levels, "Dice_truth": true["Dice"]}
 
 
 def calibration(job: StudyJob, out: Path) -> Iterator[dict[str, Any]]:
     """Calibration over the voxels of all validation cases, by organ and over all of them."""
+    run = job.run
     for name, found in _agreement(job, out)["calibration"].items():
-        yield {**job.run, "class": name, "ECE": found["ECE"], "Brier": found["Brier"]}
+        yield {**run, "class": name, "ECE": found["ECE"], "Brier": found["Brier"]}
 
 
 def _full_summary(job: StudyJob, predictions: Path, out: Path) -> dict:

@@ -30,10 +30,11 @@ RANKING = ("mcp", "confidence")  # criteria that rank
 
 def audit_rows(job: StudyJob, out: Path) -> Iterator[dict[str, Any]]:
     """What each round of a job did with each organ, over all sources; nothing where it has no rounds."""
+    run = job.run
     for row in read_audit(job.files(out)) if job.rounds else ():
         if row.source == ALL_SOURCES and row.round:
             found = row.as_dict()
-            yield {**job.run, **{name: found[name] for name in ("round", "class", *LABELLED, *RANKED)}}
+            yield {**run, **{name: found[name] for name in ("round", "class", *LABELLED, *RANKED)}}
 
 
 def blocks(jobs: Sequence[StudyJob], rows: pd.DataFrame, audits: pd.DataFrame) -> Iterator[str]:
