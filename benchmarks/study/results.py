@@ -72,7 +72,8 @@ def write_part(name: str, jobs: Sequence[StudyJob], known: Known, out: Path) -> 
         calibrated = pd.DataFrame([row for job in done for row in calibration(job, out)])
         blocks = annotators_tables.blocks(part, rows, calibrated) if len(calibrated) else []
     else:
-        rounds = _with_known((row for job in done for row in rounds_tables.audit_rows(job, out)), known.rounds, own)
+        audited = (row for job in done if job.method in part.methods for row in rounds_tables.audit_rows(job, out))
+        rounds = _with_known(audited, known.rounds, own)
         if len(rounds):
             _write(rounds, out / f"{name}{OF_ROUNDS}.csv")
         blocks = [*tables.blocks(part, rows), *rounds_tables.blocks(own, rows, rounds)]
