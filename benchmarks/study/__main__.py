@@ -1,7 +1,8 @@
 """The study: what each method of this package brings on real CT, all under one protocol.
 
     python -m benchmarks.study --data DIR/btcv --out OUT                         everything
-    python -m benchmarks.study --data DIR/btcv --out OUT --reduced               a short version
+    python -m benchmarks.study --data DIR/btcv --out OUT --reduced               some methods, on one fold
+    python -m benchmarks.study --data DIR/btcv --out OUT --reduced --against docs/study    and beside the figures in the docs
     python -m benchmarks.study --data DIR/btcv --out OUT --parts pooling recipe  two parts of it
     python -m benchmarks.study --data DIR/btcv --out OUT --known docs/study      what has no figures there yet
     python -m benchmarks.study --out OUT --tables-only                           judges what is there, and trains nothing
@@ -14,8 +15,8 @@ held-out scan is judged by its untouched labels.
 
 A rerun skips what is finished and goes on where a job stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a file
 a job), jobs/ (what each took), PART.csv (a row a method, fold, round, case and organ), PART_rounds.csv (what rounds labelled),
-PART.png and PART.md (what is printed). A changed entry of study.yaml is noticed: what was trained otherwise is refused in OUT,
-and left out of --known.
+PART.png, PART.md (what is printed) and repeats.md (--against: how far two trainings of one method are from each other). A changed
+entry of study.yaml is noticed: what was trained otherwise is refused in OUT, and left out of --known and --against.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 from benchmarks.study.job import StudyJob, in_order
 from benchmarks.study.judge import WITH_PROBABILITIES
 from benchmarks.study.protocol import STUDY, Study, read_study
-from benchmarks.study.results import is_known, known_figures, write_part
+from benchmarks.study.results import is_known, known_figures, write_part, write_repeats
 from benchmarks.study.train import train
 
 
@@ -48,6 +49,8 @@ def main() -> None:
         train([job for job in wanted if not is_known(job, known)], args.data.resolve(), out, args.processes)
     for name in args.parts or study.parts:
         print(write_part(name, jobs, known, out))
+    if args.against:
+        print(write_repeats(args.against, study, out))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,12 +59,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder with img/ and label/ of BTCV")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--study", type=Path, default=STUDY, help="another study.yaml")
-    parser.add_argument("--reduced", action="store_true", help="the short version")
+    parser.add_argument("--reduced", action="store_true", help="some methods, on one fold")
     parser.add_argument("--parts", nargs="+", choices=list(read_study().parts), metavar="PART", help="these alone")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="these alone, and what they go on from")
     parser.add_argument("--folds", type=int, nargs="+", metavar="F", help="of five (default: the study's)")
-    parser.add_argument(
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
         "--known", type=Path, metavar="FOLDER", help="with PART.csv of an earlier run: what is there is not trained again"
+    )
+    earlier.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="with PART.csv of an earlier run: train all the same, and show both"
     )
     parser.add_argument("--processes", type=int, default=2, help="jobs at a time, a thread each (default: 2)")
     parser.add_argument("--tables-only", action="store_true", help="judge what is there, and train nothing")

@@ -145,9 +145,8 @@ class Part(Entry):
 
 
 class Reduced(Entry):
-    """The short version of the study."""
+    """The short version of the study: some methods on some folds, trained as they are in all of it."""
 
-    lengths: Lengths
     folds: tuple[int, ...]
     methods: tuple[str, ...]
 
@@ -190,6 +189,8 @@ class Study(Entry):
                 f"part '{name}': '{a}' is compared and not shown" for pair in part.compared for a in pair if a not in shown
             ]
         faults += [f"reduced: there is no method '{name}'" for name in self.reduced.methods if name not in methods]
+        needed = {methods[name].after for name in self.reduced.methods if name in methods} - {"", *self.reduced.methods}
+        faults += [f"reduced: others go on from '{name}', which is not in it" for name in sorted(needed)]
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -235,17 +236,16 @@ class Study(Entry):
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
     def shortened(self) -> "Study":
-        """The reduced study: its lengths for everything, its folds, its methods alone."""
-        kept, short = {*self.reduced.methods}, self.reduced
+        """The reduced study: its folds and methods alone, each as it was."""
+        kept = {*self.reduced.methods}
         parts = {}
         for name, part in self.parts.items():
             methods = {key: method for key, method in part.methods.items() if key in kept}
             groups = tuple(group.model_copy(update={"methods": dict(_trained(group, kept))}) for group in part.groups)
             shown = {key for group in groups for key in group.methods}
             compared = tuple(pair for pair in part.compared if shown.issuperset(pair))
-            update = {"methods": methods, "groups": groups, "compared": compared, "lengths": short.lengths}
-            parts[name] = part.model_copy(update=update)
-        return self.model_copy(update={"folds": short.folds, "lengths": short.lengths, "parts": parts})
+            parts[name] = part.model_copy(update={"methods": methods, "groups": groups, "compared": compared})
+        return self.model_copy(update={"folds": self.reduced.folds, "parts": parts})
 
 
 def several(methods: str | Iterable[str]) -> tuple[str, ...]:

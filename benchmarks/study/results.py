@@ -11,6 +11,7 @@ from benchmarks.study import annotators_tables, figures, rounds_tables, tables
 from benchmarks.study.job import StudyJob
 from benchmarks.study.judge import KEYS, WITH_PROBABILITIES, calibration, rows_by_annotators, rows_by_labels
 from benchmarks.study.protocol import Study, several
+from benchmarks.study.repeats import repeats
 from nnunet_partial.labels import replacing
 
 RUN = ["method", "digest", "fold"]
@@ -79,8 +80,14 @@ def write_part(name: str, jobs: Sequence[StudyJob], known: Known, out: Path) -> 
         blocks = [*tables.blocks(part, rows), *rounds_tables.blocks(own, rows, rounds)]
         figures.draw(part, rows, out / f"{name}.png")
     text = "\n\n".join([f"# {part.title}", *blocks]) + "\n"
-    with replacing(out / f"{name}.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    _write_text(text, out / f"{name}.md")
+    return text
+
+
+def write_repeats(folder: Path, study: Study, out: Path) -> str:
+    """Write repeats.md into `out`: what was trained there beside an earlier run's figures in `folder`, and return the text."""
+    text = repeats(known_figures(out, study).rows, known_figures(folder, study).rows, study)
+    _write_text(text, out / "repeats.md")
     return text
 
 
@@ -109,3 +116,8 @@ def _with_known(made: Iterable[dict[str, Any]], known: pd.DataFrame, jobs: Seque
 def _write(rows: pd.DataFrame, file: Path) -> None:
     with replacing(file) as temporary:
         rows.to_csv(temporary, index=False, float_format=f"%.{DIGITS}g")
+
+
+def _write_text(text: str, file: Path) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")

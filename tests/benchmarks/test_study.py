@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from benchmarks.study import layout, results, tables
 from benchmarks.study.job import StudyJob, in_order
 from benchmarks.study.protocol import STUDY, Study, read_study, several
+from benchmarks.study.repeats import repeats
 from benchmarks.trainings import Job, run_all
 from nnunet_partial.dataset_conversion.simulation.mix import MixSource, deal
 from nnunet_partial.training.settings import TrainingSettings
@@ -39,7 +40,7 @@ SMALL = {
             "compared": [["naive", "ours"]],
         }
     },
-    "reduced": {"folds": [0], "lengths": {"epochs": 2, "iterations": 2}, "methods": ["naive"]},
+    "reduced": {"folds": [0], "methods": ["naive"]},
 }
 
 
@@ -187,6 +188,35 @@ def test_tables_by_hand(small):
     assert "| ours | 60.00 " in text  # liver 0.7, spleen 0.5
     assert "| rounds | 90.00 " in text  # after its last round
     assert "| ours - naive | 1 of 1 | +25.00 " in text  # case a: liver +0.4, spleen +0.1
+
+
+def test_the_reduced_study_trains_as_the_study_does(study):
+    short = study.shortened()
+    assert set(short.methods) == set(study.reduced.methods)
+    assert set(short.folds) < set(study.folds)
+    assert {name: short.digest(name) for name in short.methods} == {name: study.digest(name) for name in short.methods}
+
+
+def test_a_reduced_study_without_what_others_go_on_from_is_refused():
+    with pytest.raises(ValidationError, match="reduced: others go on from 'marginal', which is not in it"):
+        Study.model_validate({**SMALL, "reduced": {"folds": [0], "methods": ["naive", "rounds"]}})
+
+
+def test_repeats_by_hand(small):
+    earlier = pd.DataFrame(
+        [row("naive", 0.2), row("naive", 0.4, organ="spleen"), row("marginal", 0.5), row("rounds", 0.9, number=2)]
+    )
+    now = pd.DataFrame(
+        [row("naive", 0.34), row("naive", 0.38, organ="spleen"), row("marginal", 0.44), row("rounds", 0.8, number=2)]
+    )
+    text = repeats(pd.concat([now, pd.DataFrame([row("marginal", 0.1, fold=1)])]), earlier, small)
+    assert "| naive | 0 | 30.00 | 36.00 | +6.00 |" in text
+    assert "| rounds | 0 | 90.00 | 80.00 | -10.00 |" in text
+    assert "| marginal | 1 |" not in text  # trained once
+    assert (
+        "one training is 4.24 points (2 that go on from no other)" in text
+    )  # 6 and -6, by the square root of 2; rounds are not alone
+    assert repeats(now[:0], earlier, small) == ""
 
 
 def test_methods_of_one_organ_each_are_shown_as_one():
