@@ -77,18 +77,20 @@ def fold_means(rows: pd.DataFrame, figures: list[str], by: Sequence[str] = ("sho
 
 
 def figures_table(rows: pd.DataFrame) -> str:
-    """Rows methods, columns figures and minutes."""
-    folds = fold_means(rows, list(FIGURES))
+    """Rows methods, columns those figures and minutes that were noted."""
+    measured = [name for name in FIGURES if rows[name].notna().any()]
+    folds = fold_means(rows, measured)
     minutes = rows.drop_duplicates(["shown", "method", "fold"]).groupby(["shown", "fold"])["minutes"].sum(min_count=1)
+    timed = minutes.notna().any()
     lines = [
         [
             shown,
-            *(mean_and_spread(folds.loc[shown, name], FIGURES[name][1]) for name in FIGURES),
-            mean_and_spread(minutes.loc[shown], 1, 1),
+            *(mean_and_spread(folds.loc[shown, name], FIGURES[name][1]) for name in measured),
+            *([mean_and_spread(minutes.loc[shown], 1, 1)] if timed else []),
         ]
         for shown in folds.index.unique("shown")
     ]
-    heads = ["method", *(title for title, _ in FIGURES.values()), "minutes"]
+    heads = ["method", *(FIGURES[name][0] for name in measured), *(["minutes"] if timed else [])]
     return markdown_table(heads, lines, left=["method"]) + missing_folds(rows, ["shown"])
 
 

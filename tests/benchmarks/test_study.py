@@ -21,6 +21,7 @@ FIGURES = Path(__file__).parents[2] / "docs" / "study"
 PAGES = {  # part -> page with its tables
     "pooling": "pooling.md",
     "pooling_longer": "pooling.md",
+    "missing_labels": "missing_labels.md",
     "recipe": "recipe.md",
     "few_annotations": "few_annotations.md",
 }
@@ -188,6 +189,12 @@ def test_tables_by_hand(small):
     assert "| ours | 60.00 " in text  # liver 0.7, spleen 0.5
     assert "| rounds | 90.00 " in text  # after its last round
     assert "| ours - naive | 1 of 1 | +25.00 " in text  # case a: liver +0.4, spleen +0.1
+    assert "| method | Dice | precision | recall | HD95 (mm) | minutes |" in text
+
+
+def test_figures_that_were_not_noted_have_no_column(small):
+    rows = pd.DataFrame([row("naive", 0.2)]).drop(columns=["Precision", "Recall", "HD95_mm", "minutes"])
+    assert "| method | Dice |\n" in "\n".join(tables.blocks(small.parts["one"], rows))
 
 
 def test_the_reduced_study_trains_as_the_study_does(study):
