@@ -22,6 +22,7 @@ PAGES = {  # part -> page with its tables
     "pooling": "pooling.md",
     "pooling_longer": "pooling.md",
     "missing_labels": "missing_labels.md",
+    "label_shares": "label_shares.md",
     "recipe": "recipe.md",
     "few_annotations": "few_annotations.md",
 }
