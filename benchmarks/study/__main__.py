@@ -50,7 +50,7 @@ def main() -> None:
     for name in args.parts or study.parts:
         print(write_part(name, jobs, known, out))
     if args.against:
-        print(write_repeats(args.against, study, out))
+        print(write_repeats(args.against, jobs, out))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -221,10 +221,20 @@ def test_repeats_by_hand(small):
     assert "| naive | 0 | 30.00 | 36.00 | +6.00 |" in text
     assert "| rounds | 0 | 90.00 | 80.00 | -10.00 |" in text
     assert "| marginal | 1 |" not in text  # trained once
-    assert (
-        "one training is 4.24 points (2 that go on from no other)" in text
-    )  # 6 and -6, by the square root of 2; rounds are not alone
+    assert "one training is 4.24 points (2 that go on from no other)" in text  # 6 and -6, by the square root of 2
     assert repeats(now[:0], earlier, small) == ""
+
+
+def test_known_figures_are_no_repeats_of_themselves(small, tmp_path):
+    rows = pd.DataFrame([row("naive", 0.2)]).assign(digest=small.digest("naive"))
+    for folder in (tmp_path / "out", tmp_path / "docs"):
+        folder.mkdir()
+        rows.to_csv(folder / "one.csv", index=False)
+    job = StudyJob(small, "naive", 0)
+    assert results.write_repeats(tmp_path / "docs", [job], tmp_path / "out") == ""
+    job.validation(tmp_path / "out").mkdir(parents=True)
+    (job.validation(tmp_path / "out") / "summary.json").touch()
+    assert "| naive | 0 | 20.00 | 20.00 | +0.00 |" in results.write_repeats(tmp_path / "docs", [job], tmp_path / "out")
 
 
 def test_methods_of_one_organ_each_are_shown_as_one():
