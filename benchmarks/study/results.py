@@ -88,9 +88,9 @@ def write_repeats(folder: Path, jobs: Sequence[StudyJob], out: Path) -> str:
     """Write repeats.md into `out`: what was trained there beside an earlier run's figures in `folder`, and return the text."""
     study = jobs[0].study
     trained = {(job.method, job.fold) for job in jobs if job.is_done(out)}  # the tables may have known figures too
-    made = known_figures(out, study).rows
+    made = _known(out, study, "")
     made = made[[run in trained for run in zip(made["method"], made["fold"], strict=True)]]
-    text = repeats(made, known_figures(folder, study).rows, study)
+    text = repeats(made, _known(folder, study, ""), study)
     _write_text(text, out / "repeats.md")
     return text
 
