@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.markdown import markdown_table, mean_and_spread
-from nnunet_partial.labels import replacing
+from nnunet_partial.labels import replacing, write_text
 
 WORDS = ("network", "criterion")  # columns of words
 RUN = ["parent", "criterion", "fold"]
@@ -45,8 +45,7 @@ def write_tables(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     with replacing(out / "uncertainty.csv") as temporary:
         frame.to_csv(temporary, index=False)
     text = "\n\n".join(blocks(frame)) + "\n"
-    with replacing(out / "uncertainty.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(text, out / "uncertainty.md")
     print(text)
 
 

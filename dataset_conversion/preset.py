@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nnunet_partial.dataset_conversion.listing import ConversionError
 from nnunet_partial.dataset_conversion.simulation.draw import seeded_order
-from nnunet_partial.labels import Annotation, replacing
+from nnunet_partial.labels import Annotation, write_text
 from nnunet_partial.labels.space import near_miss
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
@@ -98,8 +98,7 @@ def write_pool(preset: Preset, path: Path, *, downloads: Path | None = None) -> 
     text = preset.pool_text(downloads)
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"'{path}' exists and is another file; choose another name, or remove it")
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(text, path)
 
 
 def preset_splits(preset: Preset, annotation: Annotation) -> list[dict[str, list[str]]]:

@@ -15,8 +15,8 @@ held-out scan is judged by its untouched labels.
 
 A rerun skips what is finished and goes on where a job stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a file
 a job), jobs/ (what each took), PART.csv (a row a method, fold, round, case and organ), PART_rounds.csv (what rounds labelled),
-PART.png, PART.md (what is printed) and repeats.md (--against: how far two trainings of one method are from each other). A changed
-entry of study.yaml is noticed: what was trained otherwise is refused in OUT, and left out of --known and --against.
+PART.png, PART.md (what is printed), repeats.csv and repeats.md (--against: how far trainings of one method are from each other).
+A changed entry of study.yaml is noticed: what was trained otherwise is refused in OUT, and left out of --known and --against.
 """
 
 import argparse
@@ -42,6 +42,10 @@ def main() -> None:
         study = study.model_copy(update={"folds": tuple(args.folds)})
     jobs = in_order([job for name in study.parts for job in jobs_of(study, name)])
     known = known_figures(args.known, study)
+    earlier = [known_figures(folder, study) for folder in args.against or ()]
+    for folder, found in zip([args.known, *(args.against or ())], [known, *earlier], strict=True):
+        if folder and found.rows.empty:
+            parser.error(f"{folder} has no figures of what is trained here: it should hold PART.csv of an earlier run")
     if not args.tables_only:
         out.mkdir(parents=True, exist_ok=True)
         wanted = [job for job in jobs if args.methods is None or job.method in args.methods]
@@ -50,7 +54,7 @@ def main() -> None:
     for name in args.parts or study.parts:
         print(write_part(name, jobs, known, out))
     if args.against:
-        print(write_repeats(args.against, jobs, out))
+        print(write_repeats(earlier, jobs, out))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,7 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--known", type=Path, metavar="FOLDER", help="with PART.csv of an earlier run: what is there is not trained again"
     )
     earlier.add_argument(
-        "--against", type=Path, metavar="FOLDER", help="with PART.csv of an earlier run: train all the same, and show both"
+        "--against",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="with PART.csv of an earlier run, or several: train all the same, and show them side by side",
     )
     parser.add_argument("--processes", type=int, default=2, help="jobs at a time, a thread each (default: 2)")
     parser.add_argument("--tables-only", action="store_true", help="judge what is there, and train nothing")

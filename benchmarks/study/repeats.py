@@ -1,6 +1,7 @@
-"""How far two trainings of the same method are from each other: figures of this run beside those of an earlier one."""
+"""How far trainings of the same method are from each other: figures of this run beside those of earlier ones."""
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -8,43 +9,55 @@ from benchmarks.markdown import markdown_table
 from benchmarks.study.protocol import Study
 from benchmarks.study.tables import after_last_round, fold_means
 
+TRAINING = ("method", "digest", "fold")
 TEXT = """# The same trainings, once more
 
-Mean Dice over organs, %, of the same method on the same fold: earlier, and in this run. Nothing is seeded, as in nnU-Net: two
-trainings differ by chance."""
+Mean Dice over organs, %, of the same method on the same fold in each run, this one last, and their standard deviation; of soft
+labels, Dice with the labels that annotators drew after. Nothing is seeded, as in nnU-Net: trainings differ by chance."""
 
 
-def repeats(made: pd.DataFrame, earlier: pd.DataFrame, study: Study) -> str:
-    """Title, table and what a training scatters by; empty where nothing was trained in both.
-
-    The standard deviation of one training is that of a difference of two by the square root of 2. What goes on from another
-    training shares its chance with it, and is left out of that.
+def repeats(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Mean Dice over organs, %, of what was trained in more than one run; what a method of rounds has after its last one.
 
     Args:
-        made: This run's rows, a row a method, fold, round, case and organ.
-        earlier: Those of another run of the same study.
+        runs: Rows of each, a row a method, fold, round, case and organ.
+
+    Returns:
+        A row a method, digest and fold; a column a run, counted from 1.
+    """
+    means = pd.concat({str(number): _means(rows) for number, rows in enumerate(runs, start=1)}, axis=1)
+    return means[means.notna().sum(axis=1) > 1]
+
+
+def repeats_text(found: pd.DataFrame, study: Study) -> str:
+    """Title, table and what a training scatters by.
+
+    Args:
+        found: As `repeats` has it.
         study: Says which trainings go on from others.
     """
-    both = pd.concat([_means(earlier).rename("earlier"), _means(made).rename("now")], axis=1, join="inner").dropna()
-    if both.empty:
-        return ""
-    both["difference"] = both["now"] - both["earlier"]
     lines = [
-        [method, str(fold), f"{row['earlier']:.2f}", f"{row['now']:.2f}", f"{row['difference']:+.2f}"]
-        for (method, fold), row in both.iterrows()
+        [method, str(fold), *(_points(dice) for dice in row), f"{row.std():.2f}"] for (method, _, fold), row in found.iterrows()
     ]
-    table = markdown_table(["method", "fold", "earlier", "now", "difference"], lines, left=["method"])
-    alone = both["difference"][[not study.methods[method].after for method in both.index.get_level_values("method")]]
+    table = markdown_table(["method", "fold", *found.columns, "SD"], lines, left=["method"])
+    alone = found[[not study.methods[method].after for method in found.index.get_level_values("method")]]
     return "\n\n".join([TEXT, table, *([_scatter(alone)] if len(alone) else [])]) + "\n"
 
 
 def _means(rows: pd.DataFrame) -> pd.Series:
     """Of every method and fold, in %."""
-    rows = rows.reindex(columns=rows.columns.union(["Dice"]))
-    return 100 * fold_means(after_last_round(rows), ["Dice"], ("method", "fold"))["Dice"]
+    rows = rows.reindex(columns=rows.columns.union(["Dice", "Dice_truth"]))
+    rows = rows.assign(Dice=rows["Dice"].fillna(rows["Dice_truth"]))
+    return 100 * fold_means(after_last_round(rows), ["Dice"], TRAINING)["Dice"].dropna()
 
 
-def _scatter(differences: pd.Series) -> str:
-    deviation = math.sqrt((differences**2).mean() / 2)
-    count = len(differences)
-    return f"By these, the standard deviation of one training is {deviation:.2f} points ({count} that go on from no other)."
+def _scatter(alone: pd.DataFrame) -> str:
+    """Standard deviation within a method and fold, over all. What goes on from a training shares its chance, and is left out."""
+    trained = int(alone.notna().sum().sum())
+    squares = (alone.sub(alone.mean(axis=1), axis=0) ** 2).sum().sum()
+    deviation = math.sqrt(squares / (trained - len(alone)))
+    return f"By the {len(alone)} that go on from no other, the standard deviation of one training is {deviation:.2f} points."
+
+
+def _points(dice: float) -> str:
+    return "-" if math.isnan(dice) else f"{dice:.2f}"

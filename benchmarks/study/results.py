@@ -11,10 +11,11 @@ from benchmarks.study import annotators_tables, figures, rounds_tables, tables
 from benchmarks.study.job import StudyJob
 from benchmarks.study.judge import KEYS, WITH_PROBABILITIES, calibration, rows_by_annotators, rows_by_labels
 from benchmarks.study.protocol import Study, several
-from benchmarks.study.repeats import repeats
-from nnunet_partial.labels import replacing
+from benchmarks.study.repeats import repeats, repeats_text
+from nnunet_partial.labels import replacing, write_text
 
 RUN = ["method", "digest", "fold"]
+REPEATS = "repeats"
 OF_ROUNDS = "_rounds"
 DIGITS = 5  # significant ones, of what is kept and of what tables are made from
 
@@ -39,7 +40,8 @@ def known_figures(folder: Path | None, study: Study) -> Known:
         folder: Of that run, on this machine or another; None for nothing.
         study: By which trainings are told from others of the same name.
     """
-    return Known(_known(folder, study, ""), _known(folder, study, OF_ROUNDS))
+    digests = {method: study.digest(method) for method in study.methods}
+    return Known(*(_read(folder, study.parts, kind, digests) for kind in ("", OF_ROUNDS)))
 
 
 def is_known(job: StudyJob, known: Known) -> bool:
@@ -80,25 +82,37 @@ def write_part(name: str, jobs: Sequence[StudyJob], known: Known, out: Path) -> 
         blocks = [*tables.blocks(part, rows), *rounds_tables.blocks(own, rows, rounds)]
         figures.draw(part, rows, out / f"{name}.png")
     text = "\n\n".join([f"# {part.title}", *blocks]) + "\n"
-    _write_text(text, out / f"{name}.md")
+    write_text(text, out / f"{name}.md")
     return text
 
 
-def write_repeats(folder: Path, jobs: Sequence[StudyJob], out: Path) -> str:
-    """Write repeats.md into `out`: what was trained there beside an earlier run's figures in `folder`, and return the text."""
+def write_repeats(earlier: Sequence[Known], jobs: Sequence[StudyJob], out: Path) -> str:
+    """Write repeats.csv and repeats.md into `out`: what was trained here beside what was before, and return the text.
+
+    Args:
+        earlier: Figures of other runs, oldest first.
+        jobs: All of the study.
+        out: The study's folder, with its PART.csv.
+
+    Returns:
+        The text; empty where nothing was trained more than once.
+    """
     study = jobs[0].study
     trained = {(job.method, job.fold) for job in jobs if job.is_done(out)}  # the tables may have known figures too
-    made = _known(out, study, "")
+    made = known_figures(out, study).rows
     made = made[[run in trained for run in zip(made["method"], made["fold"], strict=True)]]
-    text = repeats(made, _known(folder, study, ""), study)
-    _write_text(text, out / "repeats.md")
+    found = repeats([*(run.rows for run in earlier), made])
+    if found.empty:
+        return ""
+    _write(found.reset_index(), out / f"{REPEATS}.csv")
+    text = repeats_text(found, study)
+    write_text(text, out / f"{REPEATS}.md")
     return text
 
 
-def _known(folder: Path | None, study: Study, kind: str) -> pd.DataFrame:
-    files = [folder / f"{name}{kind}.csv" for name in study.parts] if folder else []
+def _read(folder: Path | None, parts: Iterable[str], kind: str, digests: dict[str, str]) -> pd.DataFrame:
+    files = [folder / f"{name}{kind}.csv" for name in parts] if folder else []
     found = pd.concat([pd.DataFrame(columns=list(KEYS)), *(pd.read_csv(file) for file in files if file.exists())])
-    digests = {method: study.digest(method) for method in study.methods}
     return found[found["digest"] == found["method"].map(digests)]
 
 
@@ -120,8 +134,3 @@ def _with_known(made: Iterable[dict[str, Any]], known: pd.DataFrame, jobs: Seque
 def _write(rows: pd.DataFrame, file: Path) -> None:
     with replacing(file) as temporary:
         rows.to_csv(temporary, index=False, float_format=f"%.{DIGITS}g")
-
-
-def _write_text(text: str, file: Path) -> None:
-    with replacing(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     import pandas as pd
 
     from nnunet_partial.evaluation import compare_runs, latex_table, markdown_table, name_classes, read_run
-    from nnunet_partial.labels import replacing
+    from nnunet_partial.labels import write_text
 
     named = [given.rpartition("=") for given in args.runs]
     runs = name_classes([read_run(Path(path), name or None) for name, _, path in named])
@@ -58,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
     }
     for path, text in outputs.items():
         if path is not None:
-            with replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(text, path)
     if args.json:
         unpaired = {comparison.metric: comparison.unpaired for comparison in comparisons}
         print(json.dumps({"rows": json.loads(rows.to_json(orient="records", double_precision=15)), "unpaired": unpaired}))

@@ -2,7 +2,7 @@
 
 from nnunet_partial.labels.annotation import ANNOTATION_KEY, Annotation, CaseAnnotation
 from nnunet_partial.labels.errors import LabelError, first_of
-from nnunet_partial.labels.files import replacing, write_json
+from nnunet_partial.labels.files import replacing, write_json, write_text
 from nnunet_partial.labels.manifest import (
     MANIFEST_NAME,
     CaseRecord,
@@ -39,4 +39,5 @@ __all__ = [
     "replacing",
     "write_json",
     "write_manifest",
+    "write_text",
 ]

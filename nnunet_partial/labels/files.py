@@ -21,7 +21,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(content: Any, path: Path) -> None:
-    """Write JSON so that no reader ever sees half a file; same content, same bytes."""
+def write_text(text: str, path: Path) -> None:
+    """Write text as UTF-8 so that no reader ever sees half a file."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write JSON as `write_text` does; same content, same bytes."""
+    write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", path)

@@ -14,7 +14,7 @@ import numpy as np
 
 from nnunet_partial import __version__
 from nnunet_partial.evaluation import class_name
-from nnunet_partial.labels import Annotation, replacing
+from nnunet_partial.labels import Annotation, write_text
 from nnunet_partial.report import tables
 from nnunet_partial.report.cases import JudgedCase, class_keys, metric_names, protocol_of, worst_first
 from nnunet_partial.report.charts import box_plot, dice_chart, loss_chart
@@ -120,8 +120,7 @@ def write_report(contents: ReportContents, path: Path, *, num_worst: int = 3, vi
                 title=f"{case.identifier} ({case.source}){dice}", back=f"../{quote(path.name)}",
             )  # fmt: skip
     links = {identifier: quote(page) for identifier, page in pages.items()}
-    with replacing(path) as temporary:
-        temporary.write_text(render("report.html", **_values(contents, worst, drawn, links)), encoding="utf-8")
+    write_text(render("report.html", **_values(contents, worst, drawn, links)), path)
     return [path.parent / page for page in pages.values()]
 
 

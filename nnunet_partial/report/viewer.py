@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nnunet_partial.labels import replacing
+from nnunet_partial.labels import replacing, write_text
 from nnunet_partial.report.overlays import DIFFERENCES
 from nnunet_partial.report.slices import ShownCase, View, class_colour
 from nnunet_partial.report.templates import render
@@ -71,8 +71,7 @@ def write_viewer(
         start=[next(view.index for view in views if view.axis == axis) // steps[axis] for axis in range(3)],
         steps=steps if max(steps) > 1 else None,
     )
-    with replacing(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    write_text(content, path)
 
 
 def strides(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> tuple[int, ...]:

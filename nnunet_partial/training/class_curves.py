@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_partial.labels import Annotation, replacing
+from nnunet_partial.labels import Annotation, replacing, write_text
 from nnunet_partial.report.class_curves import ALL_SOURCES, COLUMNS, CSV_NAME, PNG_NAME, draw_class_curves, read_class_curves
 
 
@@ -65,8 +65,7 @@ class ClassCurves:
             for n in np.flatnonzero(judged):
                 numbers = [int(tp[n]), int(fp[n]), int(fn[n])]
                 writer.writerow([epoch, source, self.annotation.space.classes[n], _dice_text(*numbers), *numbers])
-        with replacing(self.folder / CSV_NAME) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+        write_text(text.getvalue(), self.folder / CSV_NAME)
 
     def draw(self) -> None:
         """Draw what the CSV holds."""

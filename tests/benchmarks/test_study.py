@@ -10,9 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from benchmarks.study import layout, results, tables
+from benchmarks.study.__main__ import main
 from benchmarks.study.job import StudyJob, in_order
 from benchmarks.study.protocol import STUDY, Study, read_study, several
-from benchmarks.study.repeats import repeats
+from benchmarks.study.repeats import repeats, repeats_text
 from benchmarks.trainings import Job, run_all
 from nnunet_partial.dataset_conversion.simulation.mix import MixSource, deal
 from nnunet_partial.training.settings import TrainingSettings
@@ -210,31 +211,79 @@ def test_a_reduced_study_without_what_others_go_on_from_is_refused():
         Study.model_validate({**SMALL, "reduced": {"folds": [0], "methods": ["naive", "rounds"]}})
 
 
+def rows_of(study, *rows):
+    frame = pd.DataFrame(rows)
+    return frame.assign(digest=frame["method"].map(study.digest))
+
+
 def test_repeats_by_hand(small):
-    earlier = pd.DataFrame(
-        [row("naive", 0.2), row("naive", 0.4, organ="spleen"), row("marginal", 0.5), row("rounds", 0.9, number=2)]
+    first = rows_of(
+        small,
+        *(row("naive", 0.2), row("naive", 0.4, organ="spleen")),
+        *(row("marginal", 0.5), row("rounds", 0.2, number=1), row("rounds", 0.9, number=2)),
     )
-    now = pd.DataFrame(
-        [row("naive", 0.34), row("naive", 0.38, organ="spleen"), row("marginal", 0.44), row("rounds", 0.8, number=2)]
+    second = rows_of(
+        small,
+        *(row("naive", 0.34), row("naive", 0.38, organ="spleen")),
+        *(row("marginal", 0.44), row("rounds", 0.8, number=2), row("marginal", 0.1, fold=1)),
     )
-    text = repeats(pd.concat([now, pd.DataFrame([row("marginal", 0.1, fold=1)])]), earlier, small)
-    assert "| naive | 0 | 30.00 | 36.00 | +6.00 |" in text
-    assert "| rounds | 0 | 90.00 | 80.00 | -10.00 |" in text
+    text = repeats_text(repeats([first, second]), small)
+    assert "| naive | 0 | 30.00 | 36.00 | 4.24 |" in text
+    assert "| rounds | 0 | 90.00 | 80.00 | 7.07 |" in text
     assert "| marginal | 1 |" not in text  # trained once
-    assert "one training is 4.24 points (2 that go on from no other)" in text  # 6 and -6, by the square root of 2
-    assert repeats(now[:0], earlier, small) == ""
+    assert "By the 2 that go on from no other, the standard deviation of one training is 4.24 points." in text
+    third = rows_of(small, row("naive", 0.33))
+    text = repeats_text(repeats([first, second, third]), small)
+    assert "| naive | 0 | 30.00 | 36.00 | 33.00 | 3.00 |" in text
+    assert "| marginal | 0 | 50.00 | 44.00 | - | 4.24 |" in text
+    assert "one training is 3.46 points." in text  # squares of 3, 3, 0, 3 and 3, by 2 + 1
+    assert repeats([first, second[:0]]).empty
+
+
+def test_repeats_of_soft_labels_are_judged_by_what_annotators_drew_after(small):
+    runs = [rows_of(small, row("naive", 0.5)).rename(columns={"Dice": "Dice_truth"}), rows_of(small, row("naive", 0.6))]
+    assert "| naive | 0 | 50.00 | 60.00 |" in repeats_text(repeats(runs), small)
 
 
 def test_known_figures_are_no_repeats_of_themselves(small, tmp_path):
-    rows = pd.DataFrame([row("naive", 0.2)]).assign(digest=small.digest("naive"))
-    for folder in (tmp_path / "out", tmp_path / "docs"):
-        folder.mkdir()
-        rows.to_csv(folder / "one.csv", index=False)
-    job = StudyJob(small, "naive", 0)
-    assert results.write_repeats(tmp_path / "docs", [job], tmp_path / "out") == ""
-    job.validation(tmp_path / "out").mkdir(parents=True)
-    (job.validation(tmp_path / "out") / "summary.json").touch()
-    assert "| naive | 0 | 20.00 | 20.00 | +0.00 |" in results.write_repeats(tmp_path / "docs", [job], tmp_path / "out")
+    rows = rows_of(small, row("naive", 0.2))
+    rows.to_csv(tmp_path / "one.csv", index=False)
+    job, earlier = StudyJob(small, "naive", 0), [results.Known(rows, rows[:0])]
+    assert results.write_repeats(earlier, [job], tmp_path) == ""
+    assert not (tmp_path / "repeats.md").exists()
+    job.validation(tmp_path).mkdir(parents=True)
+    (job.validation(tmp_path) / "summary.json").touch()
+    text = results.write_repeats(earlier, [job], tmp_path)
+    assert "| naive | 0 | 20.00 | 20.00 | 0.00 |" in text
+    assert (tmp_path / "repeats.md").read_text(encoding="utf-8") == text
+    assert pd.read_csv(tmp_path / "repeats.csv")["1"].tolist() == [20]
+
+
+@pytest.mark.parametrize("option", ["--known", "--against"])
+def test_a_folder_without_figures_is_refused_before_anything_is_trained(option, tmp_path, monkeypatch, capsys):
+    command = ["study", "--data", str(tmp_path), "--out", str(tmp_path / "out"), option, str(tmp_path)]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    assert f"{tmp_path} has no figures of what is trained here" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_rounds_of_a_part_are_those_of_its_own_methods(small, tmp_path, monkeypatch):
+    """Another part's rounds may stand in its tables, and are that part's figures."""
+    part = {"title": "Two", "methods": {}, "groups": [{"title": "All", "methods": {"rounds": "rounds"}}]}
+    study = Study.model_validate({**SMALL, "parts": {**SMALL["parts"], "two": part}})
+    audit = {"round": 1, "class": "mean", "share_added": 0.5, "precision": 0.8, "recall": 0.4}
+    monkeypatch.setattr(StudyJob, "is_done", lambda job, out: True)
+    monkeypatch.setattr(results, "rows_by_labels", lambda job, out: [{**row(job.method, 0.5, number=job.rounds), **job.run}])
+    monkeypatch.setattr(results.rounds_tables, "audit_rows", lambda job, out: [{**job.run, **audit}] if job.rounds else [])
+    jobs = [StudyJob(study, method, 0) for method in study.methods]
+    texts = {name: results.write_part(name, jobs, results.known_figures(None, study), tmp_path) for name in study.parts}
+    assert "| rounds | 50.00 " in texts["two"]
+    assert "| rounds | 1 | 50.00 | 80.00 | 40.00 |" in texts["one"]
+    assert "## Rounds" not in texts["two"]
+    assert pd.read_csv(tmp_path / "one_rounds.csv")["method"].tolist() == ["rounds"]
+    assert not (tmp_path / "two_rounds.csv").exists()
 
 
 def test_methods_of_one_organ_each_are_shown_as_one():
