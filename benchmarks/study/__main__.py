@@ -15,8 +15,9 @@ held-out scan is judged by its untouched labels.
 
 A rerun skips what is finished and goes on where a job stopped. Everything lies below OUT: nnU-Net's three folders, logs/ (a file
 a job), jobs/ (what each took), PART.csv (a row a method, fold, round, case and organ), PART_rounds.csv (what rounds labelled),
-PART.png, PART.md (what is printed), repeats.csv and repeats.md (--against: how far trainings of one method are from each other).
-A changed entry of study.yaml is noticed: what was trained otherwise is refused in OUT, and left out of --known and --against.
+PART_calibration.csv (of soft labels, over all cases), PART.png, PART.md (what is printed), repeats.csv and repeats.md (--against:
+how far trainings of one method are from each other). A changed entry of study.yaml is noticed: what was trained otherwise is
+refused in OUT, and left out of --known and --against.
 """
 
 import argparse

@@ -59,10 +59,10 @@ def blocks(part: Part, frame: pd.DataFrame, calibration: pd.DataFrame) -> Iterat
     Args:
         part: What is compared.
         frame: Every figure of every case and organ.
-        calibration: ECE and Brier score by organ, and of "all", over the cases of a fold.
+        calibration: ECE and Brier score by organ, and of "all", over the cases of a fold; has no table where it is empty.
     """
     tables = {
-        CALIBRATION_TEXT: calibration_table(calibration),
+        **({CALIBRATION_TEXT: calibration_table(calibration)} if len(calibration) else {}),
         METHODS_TEXT: methods_table(frame),
         ORGANS_TEXT: organs_table(frame),
         LEVELS_TEXT: levels_table(frame),

@@ -16,7 +16,7 @@ from nnunet_partial.labels import replacing, write_text
 
 RUN = ["method", "digest", "fold"]
 REPEATS = "repeats"
-OF_ROUNDS = "_rounds"
+OF_ROUNDS, OF_CALIBRATION = "_rounds", "_calibration"
 DIGITS = 5  # significant ones, of what is kept and of what tables are made from
 
 
@@ -27,21 +27,23 @@ class Known:
     Attributes:
         rows: A row a method, fold, round, case and organ.
         rounds: A row a method, fold, round of pseudo-labels and organ.
+        calibration: Of what annotators judge: a row a method, fold and organ, over the voxels of all cases.
     """
 
     rows: pd.DataFrame
     rounds: pd.DataFrame
+    calibration: pd.DataFrame
 
 
 def known_figures(folder: Path | None, study: Study) -> Known:
-    """What was made in an earlier run as the study would make it now, out of PART.csv and PART_rounds.csv.
+    """What was made in an earlier run as the study would make it now, out of PART.csv and what stands beside it.
 
     Args:
         folder: Of that run, on this machine or another; None for nothing.
         study: By which trainings are told from others of the same name.
     """
     digests = {method: study.digest(method) for method in study.methods}
-    return Known(*(_read(folder, study.parts, kind, digests) for kind in ("", OF_ROUNDS)))
+    return Known(*(_read(folder, study.parts, kind, digests) for kind in ("", OF_ROUNDS, OF_CALIBRATION)))
 
 
 def is_known(job: StudyJob, known: Known) -> bool:
@@ -51,7 +53,7 @@ def is_known(job: StudyJob, known: Known) -> bool:
 
 
 def write_part(name: str, jobs: Sequence[StudyJob], known: Known, out: Path) -> str:
-    """Write PART.csv, PART_rounds.csv, PART.png and PART.md into `out`, and return the text; empty where nothing is there yet.
+    """Write PART.md, what it is made from (.csv) and its picture into `out`; return the text, empty where nothing is there yet.
 
     Args:
         name: The part.
@@ -72,13 +74,14 @@ def write_part(name: str, jobs: Sequence[StudyJob], known: Known, out: Path) -> 
     out.mkdir(parents=True, exist_ok=True)
     _write(rows[rows["method"].isin(part.methods)], out / f"{name}.csv")
     if part.judged == WITH_PROBABILITIES:
-        calibrated = pd.DataFrame([row for job in done for row in calibration(job, out)])
-        blocks = annotators_tables.blocks(part, rows, calibrated) if len(calibrated) else []
+        made = (row for job in done for row in calibration(job, out))
+        calibrated = _with_known(made, known.calibration, of_part)
+        _write_any(calibrated[calibrated["method"].isin(part.methods)], out / f"{name}{OF_CALIBRATION}.csv")
+        blocks = annotators_tables.blocks(part, rows, calibrated)
     else:
-        audited = (row for job in done if job.method in part.methods for row in rounds_tables.audit_rows(job, out))
-        rounds = _with_known(audited, known.rounds, own)
-        if len(rounds):
-            _write(rounds, out / f"{name}{OF_ROUNDS}.csv")
+        made = (row for job in done if job in own for row in rounds_tables.audit_rows(job, out))
+        rounds = _with_known(made, known.rounds, own)
+        _write_any(rounds, out / f"{name}{OF_ROUNDS}.csv")
         blocks = [*tables.blocks(part, rows), *rounds_tables.blocks(own, rows, rounds)]
         figures.draw(part, rows, out / f"{name}.png")
     text = "\n\n".join([f"# {part.title}", *blocks]) + "\n"
@@ -126,9 +129,16 @@ def _with_known(made: Iterable[dict[str, Any]], known: pd.DataFrame, jobs: Seque
     if len(rows):
         runs = set(map(tuple, rows[RUN].to_numpy()))
         known = known[[run not in runs for run in map(tuple, known[RUN].to_numpy())]]
-    found = pd.concat([frame for frame in (rows, known) if len(frame)] or [known]).dropna(axis=1, how="all")
+    if rows.empty and known.empty:
+        return known
+    found = pd.concat([frame for frame in (rows, known) if len(frame)]).dropna(axis=1, how="all")
     by = [key for key in ("method", "fold", "round", "case") if key in found]
     return found.sort_values(by, key=lambda of: of.map(order) if of.name == "method" else of, kind="stable")
+
+
+def _write_any(rows: pd.DataFrame, file: Path) -> None:
+    if len(rows):
+        _write(rows, file)
 
 
 def _write(rows: pd.DataFrame, file: Path) -> None:

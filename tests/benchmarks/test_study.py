@@ -26,6 +26,7 @@ PAGES = {  # part -> page with its tables
     "label_shares": "label_shares.md",
     "recipe": "recipe.md",
     "few_annotations": "few_annotations.md",
+    "soft_labels": "soft_labels.md",
 }
 CASES = [f"case_{number:02d}" for number in range(24)]
 SMALL = {
@@ -161,7 +162,7 @@ def test_known_figures_of_the_same_trainings_alone(small, tmp_path):
 
 @pytest.mark.parametrize("file", sorted(FIGURES.glob("*.csv")), ids=lambda file: file.stem)
 def test_the_figures_in_docs_are_known_to_the_study(study, file):
-    part = file.stem.removesuffix(results.OF_ROUNDS)
+    part = file.stem.removesuffix(results.OF_ROUNDS).removesuffix(results.OF_CALIBRATION)
     known = results.known_figures(FIGURES, study)
     rows = known.rows if part == file.stem else known.rounds
     assert len(pd.read_csv(file)) == rows["method"].isin(study.parts[part].methods).sum()
@@ -248,7 +249,7 @@ def test_repeats_of_soft_labels_are_judged_by_what_annotators_drew_after(small):
 def test_known_figures_are_no_repeats_of_themselves(small, tmp_path):
     rows = rows_of(small, row("naive", 0.2))
     rows.to_csv(tmp_path / "one.csv", index=False)
-    job, earlier = StudyJob(small, "naive", 0), [results.Known(rows, rows[:0])]
+    job, earlier = StudyJob(small, "naive", 0), [results.Known(rows, rows[:0], rows[:0])]
     assert results.write_repeats(earlier, [job], tmp_path) == ""
     assert not (tmp_path / "repeats.md").exists()
     job.validation(tmp_path).mkdir(parents=True)
