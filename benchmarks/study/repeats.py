@@ -1,62 +1,83 @@
 """How far trainings of the same method are from each other: figures of this run beside those of earlier ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from benchmarks.markdown import markdown_table
 from benchmarks.study.protocol import Study
-from benchmarks.study.tables import after_last_round, fold_means
+from benchmarks.study.tables import after_last_round
 
-TRAINING = ("method", "digest", "fold")
+TRAINING = ["method", "digest", "fold"]
+FOUND = 5.0  # an organ of less Dice, %, was not found
 TEXT = """# The same trainings, once more
 
 Mean Dice over organs, %, of the same method on the same fold in each run, this one last, and their standard deviation; of soft
 labels, Dice with the labels that annotators drew after. Nothing is seeded, as in nnU-Net: trainings differ by chance."""
+ORGANS_TEXT = f"""Of each organ: the standard deviation of one training in points of Dice, over all methods that go on from no
+other, and over those of which every training found it (above {FOUND:g} %)."""
 
 
 def repeats(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Mean Dice over organs, %, of what was trained in more than one run; what a method of rounds has after its last one.
+    """Mean Dice over cases, %, of what was trained in more than one run; what a method of rounds has after its last one.
 
     Args:
         runs: Rows of each, a row a method, fold, round, case and organ.
 
     Returns:
-        A row a method, digest and fold; a column a run, counted from 1.
+        A row a method, digest, fold and organ; a column a run, counted from 1.
     """
     means = pd.concat({str(number): _means(rows) for number, rows in enumerate(runs, start=1)}, axis=1)
     return means[means.notna().sum(axis=1) > 1]
 
 
 def repeats_text(found: pd.DataFrame, study: Study) -> str:
-    """Title, table and what a training scatters by.
+    """Titles, tables and what a training scatters by.
 
     Args:
         found: As `repeats` has it.
         study: Says which trainings go on from others.
     """
+    return "\n\n".join(_blocks(found, study)) + "\n"
+
+
+def _blocks(found: pd.DataFrame, study: Study) -> Iterator[str]:
+    means = found.groupby(TRAINING, sort=False).mean()
     lines = [
-        [method, str(fold), *(_points(dice) for dice in row), f"{row.std():.2f}"] for (method, _, fold), row in found.iterrows()
+        [method, str(fold), *(_points(dice) for dice in row), f"{row.std():.2f}"] for (method, _, fold), row in means.iterrows()
     ]
-    table = markdown_table(["method", "fold", *found.columns, "SD"], lines, left=["method"])
+    yield TEXT
+    yield markdown_table(["method", "fold", *found.columns, "SD"], lines, left=["method"])
+    # what goes on from a training shares its chance with it
     alone = found[[not study.methods[method].after for method in found.index.get_level_values("method")]]
-    return "\n\n".join([TEXT, table, *([_scatter(alone)] if len(alone) else [])]) + "\n"
+    if alone.empty:
+        return
+    means = alone.groupby(TRAINING, sort=False).mean()
+    yield (
+        f"By the {len(means)} that go on from no other, {means.notna().sum().sum()} trainings, the standard deviation of one "
+        f"training is {_deviation(means):.2f} points."
+    )
+    yield ORGANS_TEXT
+    lines = [
+        [organ, *(cell for rows in (own, own[own.min(axis=1) > FOUND]) for cell in (str(len(rows)), _points(_deviation(rows))))]
+        for organ, own in alone.groupby("class", sort=False)
+    ]
+    yield markdown_table(["organ", "methods", "SD", "methods that find it", "SD of these"], lines, left=["organ"])
 
 
 def _means(rows: pd.DataFrame) -> pd.Series:
-    """Of every method and fold, in %."""
+    """Of every method, fold and organ, in %."""
     rows = rows.reindex(columns=rows.columns.union(["Dice", "Dice_truth"]))
     rows = rows.assign(Dice=rows["Dice"].fillna(rows["Dice_truth"]))
-    return 100 * fold_means(after_last_round(rows), ["Dice"], TRAINING)["Dice"].dropna()
+    return 100 * after_last_round(rows).groupby([*TRAINING, "class"], sort=False)["Dice"].mean().dropna()
 
 
-def _scatter(alone: pd.DataFrame) -> str:
-    """Standard deviation within a method and fold, over all. What goes on from a training shares its chance, and is left out."""
-    trained = int(alone.notna().sum().sum())
-    squares = (alone.sub(alone.mean(axis=1), axis=0) ** 2).sum().sum()
-    deviation = math.sqrt(squares / (trained - len(alone)))
-    return f"By the {len(alone)} that go on from no other, the standard deviation of one training is {deviation:.2f} points."
+def _deviation(repeated: pd.DataFrame) -> float:
+    """Standard deviation within a row, over all rows; nan of none."""
+    squares = (repeated.sub(repeated.mean(axis=1), axis=0) ** 2).sum().sum()
+    freedom = int(repeated.notna().sum().sum()) - len(repeated)
+    return math.sqrt(squares / freedom) if freedom else math.nan
 
 
 def _points(dice: float) -> str:

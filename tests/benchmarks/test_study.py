@@ -232,13 +232,21 @@ def test_repeats_by_hand(small):
     assert "| naive | 0 | 30.00 | 36.00 | 4.24 |" in text
     assert "| rounds | 0 | 90.00 | 80.00 | 7.07 |" in text
     assert "| marginal | 1 |" not in text  # trained once
-    assert "By the 2 that go on from no other, the standard deviation of one training is 4.24 points." in text
+    assert "By the 2 that go on from no other, 4 trainings, the standard deviation of one training is 4.24 points." in text
+    assert "| liver | 2 | 7.62 | 2 | 7.62 |" in text  # 14 and -6 points apart: squares of 7, 7, 3 and 3, by 2
     third = rows_of(small, row("naive", 0.33))
     text = repeats_text(repeats([first, second, third]), small)
     assert "| naive | 0 | 30.00 | 36.00 | 33.00 | 3.00 |" in text
     assert "| marginal | 0 | 50.00 | 44.00 | - | 4.24 |" in text
     assert "one training is 3.46 points." in text  # squares of 3, 3, 0, 3 and 3, by 2 + 1
     assert repeats([first, second[:0]]).empty
+
+
+def test_the_scatter_of_organs_that_every_training_found(small):
+    runs = [rows_of(small, row("naive", dice), row("marginal", other)) for dice, other in ((0.6, 0.5), (0.02, 0.52))]
+    assert "| liver | 2 | 29.02 | 1 | 1.41 |" in repeats_text(repeats(runs), small)  # 58 and 2 points apart; 2 points
+    runs = [rows_of(small, row("naive", dice)) for dice in (0.0, 0.01)]
+    assert "| liver | 1 | 0.71 | 0 | - |" in repeats_text(repeats(runs), small)
 
 
 def test_repeats_of_soft_labels_are_judged_by_what_annotators_drew_after(small):
@@ -257,7 +265,7 @@ def test_known_figures_are_no_repeats_of_themselves(small, tmp_path):
     text = results.write_repeats(earlier, [job], tmp_path)
     assert "| naive | 0 | 20.00 | 20.00 | 0.00 |" in text
     assert (tmp_path / "repeats.md").read_text(encoding="utf-8") == text
-    assert pd.read_csv(tmp_path / "repeats.csv")["1"].tolist() == [20]
+    assert pd.read_csv(tmp_path / "repeats.csv")[["class", "1"]].to_numpy().tolist() == [["liver", 20]]
 
 
 @pytest.mark.parametrize("option", ["--known", "--against"])
