@@ -39,6 +39,9 @@ def main() -> None:
     study, out = read_study(args.study), args.out.resolve()
     if args.reduced:
         study = study.shortened()
+    names = [name for name in args.parts or study.parts if name in study.parts]
+    if not names:
+        parser.error(f"the reduced study has nothing of {', '.join(args.parts)}: it has {', '.join(study.parts)}")
     if args.folds:
         study = study.model_copy(update={"folds": tuple(args.folds)})
     jobs = in_order([job for name in study.parts for job in jobs_of(study, name)])
@@ -50,9 +53,9 @@ def main() -> None:
     if not args.tables_only:
         out.mkdir(parents=True, exist_ok=True)
         wanted = [job for job in jobs if args.methods is None or job.method in args.methods]
-        wanted = [job for job in wanted if any(job.method in study.parts[name].methods for name in args.parts or study.parts)]
+        wanted = [job for job in wanted if any(job.method in study.parts[name].methods for name in names)]
         train([job for job in wanted if not is_known(job, known)], args.data.resolve(), out, args.processes)
-    for name in args.parts or study.parts:
+    for name in names:
         print(write_part(name, jobs, known, out))
     if args.against:
         print(write_repeats(earlier, jobs, out))

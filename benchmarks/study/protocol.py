@@ -236,12 +236,15 @@ class Study(Entry):
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
     def shortened(self) -> "Study":
-        """The reduced study: its folds and methods alone, each as it was."""
+        """The reduced study: its folds and methods alone, each as it was; no table of one method, no part that trains nothing."""
         kept = {*self.reduced.methods}
         parts = {}
         for name, part in self.parts.items():
             methods = {key: method for key, method in part.methods.items() if key in kept}
-            groups = tuple(group.model_copy(update={"methods": dict(_trained(group, kept))}) for group in part.groups)
+            if not methods:
+                continue
+            groups = [group.model_copy(update={"methods": dict(_trained(group, kept))}) for group in part.groups]
+            groups = tuple(group for group in groups if len(group.methods) > 1)
             shown = {key for group in groups for key in group.methods}
             compared = tuple(pair for pair in part.compared if shown.issuperset(pair))
             parts[name] = part.model_copy(update={"methods": methods, "groups": groups, "compared": compared})

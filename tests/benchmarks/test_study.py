@@ -207,6 +207,21 @@ def test_the_reduced_study_trains_as_the_study_does(study):
     assert {name: short.digest(name) for name in short.methods} == {name: study.digest(name) for name in short.methods}
 
 
+def test_the_reduced_study_has_no_table_of_one_method_and_no_part_of_none(study):
+    short = study.shortened()
+    assert "pooling_longer" not in short.parts
+    assert all(part.methods for part in short.parts.values())
+    assert all(len(group.methods) > 1 for part in short.parts.values() for group in part.groups)
+
+
+def test_a_part_that_the_reduced_study_has_not_is_refused(tmp_path, monkeypatch, capsys):
+    command = ["study", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--reduced", "--parts", "pooling_longer"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    assert "the reduced study has nothing of pooling_longer: it has pooling, " in capsys.readouterr().err
+
+
 def test_a_reduced_study_without_what_others_go_on_from_is_refused():
     with pytest.raises(ValidationError, match="reduced: others go on from 'marginal', which is not in it"):
         Study.model_validate({**SMALL, "reduced": {"folds": [0], "methods": ["naive", "rounds"]}})
