@@ -13,7 +13,7 @@ from benchmarks.study import layout, results, tables
 from benchmarks.study.__main__ import main
 from benchmarks.study.job import StudyJob, in_order
 from benchmarks.study.protocol import STUDY, Study, read_study, several
-from benchmarks.study.repeats import repeats, repeats_text
+from benchmarks.study.repeats import TRAINING, repeats, repeats_text
 from benchmarks.trainings import Job, run_all
 from nnunet_partial.dataset_conversion.simulation.mix import MixSource, deal
 from nnunet_partial.training.settings import TrainingSettings
@@ -28,6 +28,7 @@ PAGES = {  # part -> page with its tables
     "few_annotations": "few_annotations.md",
     "soft_labels": "soft_labels.md",
 }
+REPEATS = FIGURES / f"{results.REPEATS}.csv"
 CASES = [f"case_{number:02d}" for number in range(24)]
 SMALL = {
     "lengths": {"epochs": 10, "iterations": 5},
@@ -160,7 +161,7 @@ def test_known_figures_of_the_same_trainings_alone(small, tmp_path):
     assert not results.is_known(StudyJob(small, "rounds", 0), known)
 
 
-@pytest.mark.parametrize("file", sorted(FIGURES.glob("*.csv")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted({*FIGURES.glob("*.csv")} - {REPEATS}), ids=lambda file: file.stem)
 def test_the_figures_in_docs_are_known_to_the_study(study, file):
     part = file.stem.removesuffix(results.OF_ROUNDS).removesuffix(results.OF_CALIBRATION)
     known = results.known_figures(FIGURES, study)
@@ -177,6 +178,15 @@ def test_the_tables_in_docs_are_those_of_their_figures(study, part, page, tmp_pa
     assert tables_of
     assert [table for table in tables_of if table not in written] == []
     assert pd.read_csv(tmp_path / f"{part}.csv").equals(pd.read_csv(FIGURES / f"{part}.csv"))
+
+
+def test_the_repeats_in_docs_are_of_the_study_and_their_tables_in_docs(study):
+    found = pd.read_csv(REPEATS)
+    assert [study.digest(method) for method in found["method"]] == found["digest"].tolist()
+    _, table, _, _, of_organs = repeats_text(found.set_index([*TRAINING, "class"]), study).strip().split("\n\n")[1:]
+    written = (FIGURES.parent / "study.md").read_text(encoding="utf-8")
+    assert table in written
+    assert of_organs in written
 
 
 def row(method, dice, *, organ="liver", case="a", number=0, fold=0):
