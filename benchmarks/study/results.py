@@ -104,7 +104,7 @@ def write_repeats(earlier: Sequence[Known], jobs: Sequence[StudyJob], out: Path)
     trained = {(job.method, job.fold) for job in jobs if job.is_done(out)}  # the tables may have known figures too
     made = known_figures(out, study).rows
     made = made[[run in trained for run in zip(made["method"], made["fold"], strict=True)]]
-    found = repeats([*(run.rows for run in earlier), made])
+    found = _rounded(repeats([*(run.rows for run in earlier), made]))
     if found.empty:
         return ""
     _write(found.reset_index(), out / f"{REPEATS}.csv")
@@ -121,9 +121,7 @@ def _read(folder: Path | None, parts: Iterable[str], kind: str, digests: dict[st
 
 def _with_known(made: Iterable[dict[str, Any]], known: pd.DataFrame, jobs: Sequence[StudyJob]) -> pd.DataFrame:
     """What was made, and what is known of jobs of which nothing was; in the order of the jobs' methods, folds and rounds."""
-    rows = pd.DataFrame(made)
-    numbers = rows.select_dtypes("float").columns
-    rows[numbers] = rows[numbers].map(lambda value: float(f"{value:.{DIGITS}g}"))
+    rows = _rounded(pd.DataFrame(made))
     order = {method: place for place, method in enumerate(dict.fromkeys(job.method for job in jobs))}
     known = known[known["method"].isin(order)]
     if len(rows):
@@ -134,6 +132,12 @@ def _with_known(made: Iterable[dict[str, Any]], known: pd.DataFrame, jobs: Seque
     found = pd.concat([frame for frame in (rows, known) if len(frame)]).dropna(axis=1, how="all")
     by = [key for key in ("method", "fold", "round", "case") if key in found]
     return found.sort_values(by, key=lambda of: of.map(order) if of.name == "method" else of, kind="stable")
+
+
+def _rounded(rows: pd.DataFrame) -> pd.DataFrame:
+    """As a CSV keeps them, so that tables are the same from either."""
+    numbers = rows.select_dtypes("float").columns
+    return rows.assign(**rows[numbers].map(lambda value: float(f"{value:.{DIGITS}g}")))
 
 
 def _write_any(rows: pd.DataFrame, file: Path) -> None:
