@@ -69,7 +69,7 @@ def _blocks(found: pd.DataFrame, study: Study) -> Iterator[str]:
 def _means(rows: pd.DataFrame) -> pd.Series:
     """Of every method, fold and organ, in %."""
     rows = rows.reindex(columns=rows.columns.union(["Dice", "Dice_truth"]))
-    rows = rows.assign(Dice=rows["Dice"].fillna(rows["Dice_truth"]))
+    rows = rows.assign(Dice=rows["Dice"].fillna(rows["Dice_truth"]).astype(float))
     return 100 * after_last_round(rows).groupby([*TRAINING, "class"], sort=False)["Dice"].mean().dropna()
 
 

@@ -282,15 +282,16 @@ def test_repeats_of_soft_labels_are_judged_by_what_annotators_drew_after(small):
 def test_known_figures_are_no_repeats_of_themselves(small, tmp_path):
     rows = rows_of(small, row("naive", 0.2))
     rows.to_csv(tmp_path / "one.csv", index=False)
-    job, earlier = StudyJob(small, "naive", 0), [results.Known(rows, rows[:0], rows[:0])]
+    job, before = StudyJob(small, "naive", 0), rows.assign(Dice=pd.Series([0.212345678], dtype=object))  # as read beside no Dice
+    earlier = [results.Known(before, rows[:0], rows[:0])]
     assert results.write_repeats(earlier, [job], tmp_path) == ""
     assert not (tmp_path / "repeats.md").exists()
     job.validation(tmp_path).mkdir(parents=True)
     (job.validation(tmp_path) / "summary.json").touch()
     text = results.write_repeats(earlier, [job], tmp_path)
-    assert "| naive | 0 | 20.00 | 20.00 | 0.00 |" in text
+    assert "| naive | 0 | 21.23 | 20.00 | 0.87 |" in text
     assert (tmp_path / "repeats.md").read_text(encoding="utf-8") == text
-    assert pd.read_csv(tmp_path / "repeats.csv")[["class", "1"]].to_numpy().tolist() == [["liver", 20]]
+    assert pd.read_csv(tmp_path / "repeats.csv")[["class", "1"]].to_numpy().tolist() == [["liver", 21.235]]  # as few digits
 
 
 @pytest.mark.parametrize("option", ["--known", "--against"])
