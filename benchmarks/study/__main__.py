@@ -39,15 +39,15 @@ def main() -> None:
     study, out = read_study(args.study), args.out.resolve()
     if args.reduced:
         study = study.shortened()
-    names = [name for name in args.parts or study.parts if name in study.parts]
-    if not names:
-        parser.error(f"the reduced study has nothing of {', '.join(args.parts)}: it has {', '.join(study.parts)}")
+    names = args.parts or list(study.parts)
+    if lacking := [name for name in names if name not in study.parts]:
+        parser.error(f"the reduced study has nothing of {', '.join(lacking)}: it has {', '.join(study.parts)}")
     if args.folds:
         study = study.model_copy(update={"folds": tuple(args.folds)})
     jobs = in_order([job for name in study.parts for job in jobs_of(study, name)])
     known = known_figures(args.known, study)
-    earlier = [known_figures(folder, study) for folder in args.against or ()]
-    for folder, found in zip([args.known, *(args.against or ())], [known, *earlier], strict=True):
+    earlier = {folder: known_figures(folder, study) for folder in args.against or ()}
+    for folder, found in [(args.known, known), *earlier.items()]:
         if folder and found.rows.empty:
             parser.error(f"{folder} has no figures of what is trained here: it should hold PART.csv of an earlier run")
     if not args.tables_only:
@@ -58,7 +58,7 @@ def main() -> None:
     for name in names:
         print(write_part(name, jobs, known, out))
     if args.against:
-        print(write_repeats(earlier, jobs, out))
+        print(write_repeats(list(earlier.values()), jobs, out))
 
 
 def build_parser() -> argparse.ArgumentParser:

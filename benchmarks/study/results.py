@@ -11,10 +11,9 @@ from benchmarks.study import annotators_tables, figures, rounds_tables, tables
 from benchmarks.study.job import StudyJob
 from benchmarks.study.judge import KEYS, WITH_PROBABILITIES, calibration, rows_by_annotators, rows_by_labels
 from benchmarks.study.protocol import Study, several
-from benchmarks.study.repeats import repeats, repeats_text
+from benchmarks.study.repeats import TRAINING, repeats, repeats_text
 from nnunet_partial.labels import replacing, write_text
 
-RUN = ["method", "digest", "fold"]
 REPEATS = "repeats"
 OF_ROUNDS, OF_CALIBRATION = "_rounds", "_calibration"
 DIGITS = 5  # significant ones, of what is kept and of what tables are made from
@@ -79,7 +78,7 @@ def write_part(name: str, jobs: Sequence[StudyJob], known: Known, out: Path) -> 
         _write_any(calibrated[calibrated["method"].isin(part.methods)], out / f"{name}{OF_CALIBRATION}.csv")
         blocks = annotators_tables.blocks(part, rows, calibrated)
     else:
-        made = (row for job in done if job in own for row in rounds_tables.audit_rows(job, out))
+        made = (row for job in done if job.method in part.methods for row in rounds_tables.audit_rows(job, out))
         rounds = _with_known(made, known.rounds, own)
         _write_any(rounds, out / f"{name}{OF_ROUNDS}.csv")
         blocks = [*tables.blocks(part, rows), *rounds_tables.blocks(own, rows, rounds)]
@@ -125,8 +124,8 @@ def _with_known(made: Iterable[dict[str, Any]], known: pd.DataFrame, jobs: Seque
     order = {method: place for place, method in enumerate(dict.fromkeys(job.method for job in jobs))}
     known = known[known["method"].isin(order)]
     if len(rows):
-        runs = set(map(tuple, rows[RUN].to_numpy()))
-        known = known[[run not in runs for run in map(tuple, known[RUN].to_numpy())]]
+        runs = set(map(tuple, rows[TRAINING].to_numpy()))
+        known = known[[run not in runs for run in map(tuple, known[TRAINING].to_numpy())]]
     if rows.empty and known.empty:
         return known
     found = pd.concat([frame for frame in (rows, known) if len(frame)]).dropna(axis=1, how="all")
