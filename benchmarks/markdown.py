@@ -1,5 +1,6 @@
 """Tables as Markdown."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -10,6 +11,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: 
     of_words = sum(name in left for name in head)
     rule = "|" + "---|" * of_words + "---:|" * (len(head) - of_words)
     return "\n".join([_line(head), rule, *map(_line, rows)])
+
+
+def number_or_dash(value: float) -> str:
+    """Two decimals; a dash for nan."""
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def mean_and_spread(values: pd.Series, factor: float = 100, decimals: int = 2) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.markdown import markdown_table, mean_and_spread
-from nnunet_partial.labels import replacing, write_text
+from nnunet_partial.labels import write_text
 
 WORDS = ("network", "criterion")  # columns of words
 RUN = ["parent", "criterion", "fold"]
@@ -42,8 +42,7 @@ def write_tables(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     if not rows:
         raise SystemExit(f"nothing is ranked in {out} yet")
     frame = pd.DataFrame(rows)
-    with replacing(out / "uncertainty.csv") as temporary:
-        frame.to_csv(temporary, index=False)
+    write_text(frame.to_csv(index=False), out / "uncertainty.csv")
     text = "\n\n".join(blocks(frame)) + "\n"
     write_text(text, out / "uncertainty.md")
     print(text)

@@ -59,22 +59,25 @@ def blocks(part: Part, frame: pd.DataFrame, calibration: pd.DataFrame) -> Iterat
     Args:
         part: What is compared.
         frame: Every figure of every case and organ.
-        calibration: ECE and Brier score by organ, and of "all", over the cases of a fold; has no table where it is empty.
+        calibration: ECE and Brier score by organ, and of "all", over the cases of a fold; empty where nobody kept it.
     """
     tables = {
-        **({CALIBRATION_TEXT: calibration_table(calibration)} if len(calibration) else {}),
+        CALIBRATION_TEXT: calibration_table(calibration),
         METHODS_TEXT: methods_table(frame),
         ORGANS_TEXT: organs_table(frame),
         LEVELS_TEXT: levels_table(frame),
         DIFFERENCES_TEXT: method_differences(part, frame),
     }
     for title, table in tables.items():
-        yield title
-        yield table
+        if table:
+            yield title
+            yield table
 
 
 def calibration_table(calibration: pd.DataFrame) -> str:
-    """Rows methods, columns folds and means."""
+    """Rows methods, columns folds and means; nothing where there are no figures."""
+    if calibration.empty:
+        return ""
     of_all = calibration["class"] == ALL_CLASSES
     together = 100 * calibration[of_all].set_index(["method", "fold"])[["ECE", "Brier"]]
     by_organ = 100 * calibration[~of_all].groupby(["method", "fold"], sort=False)["ECE"].mean()

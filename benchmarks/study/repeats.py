@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from benchmarks.markdown import markdown_table
+from benchmarks.markdown import markdown_table, number_or_dash
 from benchmarks.study.protocol import Study
 from benchmarks.study.tables import after_last_round
 
@@ -44,25 +44,22 @@ def repeats_text(found: pd.DataFrame, study: Study) -> str:
 
 def _blocks(found: pd.DataFrame, study: Study) -> Iterator[str]:
     means = found.groupby(TRAINING, sort=False).mean()
-    lines = [
-        [method, str(fold), *(_points(dice) for dice in row), f"{row.std():.2f}"] for (method, _, fold), row in means.iterrows()
-    ]
+    lines = [[method, str(fold), *map(number_or_dash, [*row, row.std()])] for (method, _, fold), row in means.iterrows()]
     yield TEXT
     yield markdown_table(["method", "fold", *found.columns, "SD"], lines, left=["method"])
-    # what goes on from a training shares its chance with it
-    alone = found[[not study.methods[method].after for method in found.index.get_level_values("method")]]
+    after = [name for name, method in study.methods.items() if method.after]  # shares the chance of what it goes on from
+    alone, means = (rows.drop(index=after, level="method", errors="ignore") for rows in (found, means))
     if alone.empty:
         return
-    means = alone.groupby(TRAINING, sort=False).mean()
     yield (
         f"By the {len(means)} that go on from no other, {means.notna().sum().sum()} trainings, the standard deviation of one "
         f"training is {_deviation(means):.2f} points."
     )
     yield ORGANS_TEXT
-    lines = [
-        [organ, *(cell for rows in (own, own[own.min(axis=1) > FOUND]) for cell in (str(len(rows)), _points(_deviation(rows))))]
-        for organ, own in alone.groupby("class", sort=False)
-    ]
+    lines = []
+    for organ, every in alone.groupby("class", sort=False):
+        finding = every[every.min(axis=1) > FOUND]
+        lines.append([organ, *_count_and_deviation(every), *_count_and_deviation(finding)])
     yield markdown_table(["organ", "methods", "SD", "methods that find it", "SD of these"], lines, left=["organ"])
 
 
@@ -73,12 +70,12 @@ def _means(rows: pd.DataFrame) -> pd.Series:
     return 100 * after_last_round(rows).groupby([*TRAINING, "class"], sort=False)["Dice"].mean().dropna()
 
 
+def _count_and_deviation(repeated: pd.DataFrame) -> list[str]:
+    return [str(len(repeated)), number_or_dash(_deviation(repeated))]
+
+
 def _deviation(repeated: pd.DataFrame) -> float:
     """Standard deviation within a row, over all rows; nan of none."""
     squares = (repeated.sub(repeated.mean(axis=1), axis=0) ** 2).sum().sum()
     freedom = int(repeated.notna().sum().sum()) - len(repeated)
     return math.sqrt(squares / freedom) if freedom else math.nan
-
-
-def _points(dice: float) -> str:
-    return "-" if math.isnan(dice) else f"{dice:.2f}"

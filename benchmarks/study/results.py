@@ -12,7 +12,7 @@ from benchmarks.study.job import StudyJob
 from benchmarks.study.judge import KEYS, WITH_PROBABILITIES, calibration, rows_by_annotators, rows_by_labels
 from benchmarks.study.protocol import Study, several
 from benchmarks.study.repeats import TRAINING, repeats, repeats_text
-from nnunet_partial.labels import replacing, write_text
+from nnunet_partial.labels import write_text
 
 REPEATS = "repeats"
 OF_ROUNDS, OF_CALIBRATION = "_rounds", "_calibration"
@@ -145,5 +145,4 @@ def _write_any(rows: pd.DataFrame, file: Path) -> None:
 
 
 def _write(rows: pd.DataFrame, file: Path) -> None:
-    with replacing(file) as temporary:
-        rows.to_csv(temporary, index=False, float_format=f"%.{DIGITS}g")
+    write_text(rows.to_csv(index=False, float_format=f"%.{DIGITS}g"), file)

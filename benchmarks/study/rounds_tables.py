@@ -1,13 +1,12 @@
 """Tables of rounds of pseudo-labels, after tables 6 and 7 of Petit et al. 2021 (INERRANT)."""
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.markdown import markdown_table, mean_and_spread
+from benchmarks.markdown import markdown_table, mean_and_spread, number_or_dash
 from benchmarks.study.job import StudyJob
 from benchmarks.study.tables import fold_means
 from nnunet_partial.pseudo_labels.audit_rows import ALL_SOURCES, MEAN, read_audit
@@ -83,5 +82,4 @@ def confidence_table(ranking: dict[str, str], organs: pd.DataFrame) -> str:
 
 
 def _mean(values: pd.Series) -> str:
-    mean = values.astype(float).mean()
-    return "-" if math.isnan(mean) else f"{100 * mean:.2f}"
+    return number_or_dash(100 * values.astype(float).mean())

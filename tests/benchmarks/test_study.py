@@ -163,9 +163,10 @@ def test_known_figures_of_the_same_trainings_alone(small, tmp_path):
 
 @pytest.mark.parametrize("file", sorted({*FIGURES.glob("*.csv")} - {REPEATS}), ids=lambda file: file.stem)
 def test_the_figures_in_docs_are_known_to_the_study(study, file):
-    part = file.stem.removesuffix(results.OF_ROUNDS).removesuffix(results.OF_CALIBRATION)
     known = results.known_figures(FIGURES, study)
-    rows = known.rows if part == file.stem else known.rounds
+    kinds = {results.OF_ROUNDS: known.rounds, results.OF_CALIBRATION: known.calibration}
+    kind = next((kind for kind in kinds if file.stem.endswith(kind)), "")
+    part, rows = file.stem.removesuffix(kind), kinds.get(kind, known.rows)
     assert len(pd.read_csv(file)) == rows["method"].isin(study.parts[part].methods).sum()
 
 
@@ -224,12 +225,23 @@ def test_the_reduced_study_has_no_table_of_one_method_and_no_part_of_none(study)
     assert all(len(group.methods) > 1 for part in short.parts.values() for group in part.groups)
 
 
-def test_a_part_that_the_reduced_study_has_not_is_refused(tmp_path, monkeypatch, capsys):
-    command = ["study", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--reduced", "--parts", "pooling_longer"]
-    monkeypatch.setattr("sys.argv", command)
-    with pytest.raises(SystemExit):
-        main()
-    assert "the reduced study has nothing of pooling_longer: it has pooling, " in capsys.readouterr().err
+@pytest.fixture
+def refusal(tmp_path, monkeypatch, capsys):
+    """What the command says of arguments that it refuses, before anything is written."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["study", "--data", str(tmp_path), "--out", str(tmp_path / "out"), *arguments])
+        with pytest.raises(SystemExit):
+            main()
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err
+
+    return run
+
+
+def test_a_part_that_the_reduced_study_has_not_is_refused(refusal):
+    told = refusal("--reduced", "--parts", "pooling_longer")
+    assert "the reduced study has nothing of pooling_longer: it has pooling, " in told
 
 
 def test_a_reduced_study_without_what_others_go_on_from_is_refused():
@@ -295,13 +307,8 @@ def test_known_figures_are_no_repeats_of_themselves(small, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--known", "--against"])
-def test_a_folder_without_figures_is_refused_before_anything_is_trained(option, tmp_path, monkeypatch, capsys):
-    command = ["study", "--data", str(tmp_path), "--out", str(tmp_path / "out"), option, str(tmp_path)]
-    monkeypatch.setattr("sys.argv", command)
-    with pytest.raises(SystemExit):
-        main()
-    assert f"{tmp_path} has no figures of what is trained here" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def test_a_folder_without_figures_is_refused_before_anything_is_trained(option, tmp_path, refusal):
+    assert f"{tmp_path} has no figures of what is trained here" in refusal(option, str(tmp_path))
 
 
 def test_the_rounds_of_a_part_are_those_of_its_own_methods(small, tmp_path, monkeypatch):
